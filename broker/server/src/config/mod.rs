@@ -1,0 +1,229 @@
+//! The configuration of one broker process: plain, validated, complete.
+//! What must not live here: reading TOML (`tree`, `schema`), opening what the configuration names.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use wasmqtt_core::topic::TopicFilter;
+
+pub(crate) mod bundled;
+pub(crate) mod load;
+pub(crate) mod problem;
+pub(crate) mod read;
+pub(crate) mod schema;
+pub(crate) mod template;
+pub(crate) mod tree;
+
+/// What `broker.toml`, `--set` and the defaults say together.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Config {
+    /// At least one; by name, in the order of names.
+    pub listeners: BTreeMap<Arc<str>, Listener>,
+    /// Who is asked at CONNECT, in order; at least one.
+    pub auth_order: Vec<AuthStep>,
+    /// Who is asked for a topic, in order; empty: everything is denied.
+    pub access_order: Vec<AccessStep>,
+    /// The on-publish chain: names in `plugins`, at most [`PUBLISH_PLUGINS_MAX`].
+    pub publish_order: Vec<Arc<str>>,
+    /// Every plugin of the file, named by an order or not.
+    pub plugins: BTreeMap<Arc<str>, PluginConfig>,
+    /// Bounds.
+    pub limits: Limits,
+    /// Worker threads: "auto" is the number of cores.
+    pub workers: NonZeroU16,
+    /// Logging.
+    pub log: LogConfig,
+}
+
+/// The bits of `wasmqtt_core::hook::ChainMask`.
+pub(crate) const PUBLISH_PLUGINS_MAX: usize = 32;
+
+/// A TCP listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listener {
+    /// Port 0: the system chooses.
+    pub bind: SocketAddr,
+    /// Further connections are closed at once.
+    pub connections_max: u32,
+}
+
+impl Default for Listener {
+    fn default() -> Self {
+        Self {
+            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)),
+            connections_max: 100_000,
+        }
+    }
+}
+
+/// One step of `auth.order`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AuthStep {
+    /// `"password"`: name and password in `directory.db`.
+    Password,
+    /// `"anonymous"`: a CONNECT without User Name and Password is let in without a name.
+    Anonymous,
+    /// `"plugin:NAME"`: a key of [`Config::plugins`].
+    Plugin(Arc<str>),
+}
+
+/// One step of `access.order`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AccessStep {
+    /// `"rules"`: the rules in `directory.db`.
+    Rules,
+    /// `"plugin:NAME"`: a key of [`Config::plugins`].
+    Plugin(Arc<str>),
+}
+
+/// One table of `[plugins]`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PluginConfig {
+    /// Where the component comes from.
+    pub source: PluginSource,
+    /// `config = { … }`, given to the plugin's `init`; an object.
+    pub config: serde_json::Map<String, serde_json::Value>,
+    /// What a fault in `on-publish` means.
+    pub on_fault: OnFault,
+    /// Narrows `on-publish` further than the manifest does; `None`: does not.
+    pub topics: Option<Vec<TopicFilter>>,
+}
+
+/// Where a component comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PluginSource {
+    /// `file = …`, relative to the directory of `broker.toml`; made absolute or relative to the
+    /// working directory.
+    File(PathBuf),
+    /// `bundled = true`: inside this binary, under the plugin's own name.
+    Bundled,
+}
+
+/// What a fault of an on-publish plugin means for the message. Elsewhere a fault always denies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) enum OnFault {
+    /// The message is refused.
+    #[default]
+    Refuse,
+    /// The message goes on as it was.
+    Pass,
+}
+
+/// Every bound that an operator may choose. Key and field have the same name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// A larger packet ends its connection (MQTT 5: 0x95); told to MQTT 5 clients.
+    pub packet_bytes_max: u32,
+    /// Messages that wait for one session beyond those in flight.
+    pub queue_messages_max: u32,
+    /// Bytes that wait for one session.
+    pub queue_bytes_max: u64,
+    /// QoS 1 and 2 messages sent to one client and not yet acknowledged; the client's own Receive
+    /// Maximum may lower it.
+    pub inflight_max: NonZeroU16,
+    /// QoS 1 and 2 messages that one client may have unacknowledged towards the broker: our
+    /// Receive Maximum.
+    pub receive_max: NonZeroU16,
+    /// Topic aliases that an MQTT 5 client may use; 0: none.
+    pub topic_alias_max: u16,
+    /// Subscriptions of one session.
+    pub subscriptions_max: u32,
+    /// Sessions kept, connected or not.
+    pub sessions_max: u32,
+    /// A session is kept no longer than this after its connection ended.
+    pub session_expiry_seconds_max: u32,
+    /// A longer Keep Alive, or none, is lowered to this (MQTT 5: Server Keep Alive); 0: the
+    /// client's choice stands.
+    pub keep_alive_seconds_max: u16,
+    /// From accept to a complete CONNECT.
+    pub connect_timeout_seconds: NonZeroU16,
+    /// A client that takes nothing for this long while bytes wait for it is cut.
+    pub write_timeout_seconds: NonZeroU16,
+    /// Retained messages.
+    pub retained_messages_max: u32,
+    /// Bytes of retained messages, topics included.
+    pub retained_bytes_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            packet_bytes_max: 1 << 20,
+            queue_messages_max: 65_536,
+            queue_bytes_max: 16 << 20,
+            inflight_max: NonZeroU16::MIN.saturating_add(127),
+            receive_max: NonZeroU16::MIN.saturating_add(1_023),
+            topic_alias_max: 32,
+            subscriptions_max: 10_000,
+            sessions_max: 1_000_000,
+            session_expiry_seconds_max: 7 * 24 * 3_600,
+            keep_alive_seconds_max: 0,
+            connect_timeout_seconds: NonZeroU16::MIN.saturating_add(9),
+            write_timeout_seconds: NonZeroU16::MIN.saturating_add(29),
+            retained_messages_max: 1_000_000,
+            retained_bytes_max: 256 << 20,
+        }
+    }
+}
+
+/// `[log]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct LogConfig {
+    /// The least severe level that is written; `WASMQTT_LOG` overrides it.
+    pub level: LogLevel,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// `log.level`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) enum LogLevel {
+    /// Something failed.
+    Error,
+    /// Something is degraded.
+    Warn,
+    /// Connected, loaded, read.
+    #[default]
+    Info,
+    /// Each change of state.
+    Debug,
+    /// Each packet.
+    Trace,
+}
+
+/// `log.format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for Config {
+    /// What an empty `broker.toml` means.
+    fn default() -> Self {
+        Self {
+            listeners: BTreeMap::from([(Arc::from("mqtt"), Listener::default())]),
+            auth_order: vec![AuthStep::Password],
+            access_order: vec![AccessStep::Rules],
+            publish_order: Vec::new(),
+            plugins: BTreeMap::new(),
+            limits: Limits::default(),
+            workers: cores(),
+            log: LogConfig::default(),
+        }
+    }
+}
+
+/// The cores that this process may use; what `workers.count = "auto"` means.
+pub(crate) fn cores() -> NonZeroU16 {
+    std::thread::available_parallelism()
+        .ok()
+        .and_then(|count| NonZeroU16::try_from(count).ok())
+        .unwrap_or(NonZeroU16::MIN)
+}
