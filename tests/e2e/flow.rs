@@ -1,0 +1,296 @@
+//! Flow control: Receive Maximum, Maximum Packet Size, clients that do not read [MQTT 4.9].
+//! What must not live here: what a session that is away keeps (`session`).
+
+use std::collections::VecDeque;
+
+use crate::support::{Ack, Broker, Case, Client, Connect, Packet, Property, Publish, both, v5};
+
+const MIB: u64 = 1024 * 1024;
+
+/// The publishes that came before a ping was answered.
+#[track_caller]
+fn window(client: &mut Client) -> Vec<Publish> {
+    let publish = |packet| match packet {
+        Packet::Publish(publish) => publish,
+        other => panic!("{other:?}"),
+    };
+    client.ping().into_iter().map(publish).collect()
+}
+
+fn receiving(case: &Case<'_>, maximum: u16, qos: u8) -> Client {
+    let connect = case
+        .connect("s")
+        .property(Property::ReceiveMaximum(maximum));
+    let mut client = case.open(&connect);
+    client.subscribe(&case.topic("t"), qos);
+    client
+}
+
+#[test]
+fn no_more_than_receive_maximum_are_unacknowledged_3_3_4_9_4_9_0_2() {
+    v5(|case| {
+        for maximum in [1, 2, 7] {
+            let mut subscriber = receiving(case, maximum, 2);
+            let mut publisher = case.client("p");
+            for number in 0..20u8 {
+                publisher.publish(&case.topic("t"), [number], 1 + number % 2);
+            }
+            let mut next = 0;
+            while next < 20 {
+                let got = window(&mut subscriber);
+                let expected = usize::from(maximum).min(20 - usize::from(next));
+                assert_eq!(got.len(), expected, "receive maximum {maximum}");
+                for publish in got {
+                    assert_eq!(publish.payload, [next]);
+                    next += 1;
+                    subscriber.acknowledge(&publish);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn each_puback_lets_one_more_message_come() {
+    v5(|case| {
+        let mut subscriber = receiving(case, 3, 1);
+        let mut publisher = case.client("p");
+        for number in 0..10 {
+            publisher.publish(&case.topic("t"), number.to_string(), 1);
+        }
+        let mut open: VecDeque<Publish> = window(&mut subscriber).into();
+        assert_eq!(open.len(), 3);
+        for number in 3..10 {
+            let oldest = open.pop_front().unwrap();
+            subscriber.acknowledge(&oldest);
+            open.push_back(subscriber.receive_publish());
+            assert_eq!(open.back().unwrap().text(), number.to_string());
+            subscriber.assert_quiet();
+        }
+    });
+}
+
+#[test]
+fn a_qos_2_delivery_holds_its_place_until_pubcomp_or_a_refusing_pubrec() {
+    v5(|case| {
+        let mut subscriber = receiving(case, 1, 2);
+        let mut publisher = case.client("p");
+        for text in ["a", "b", "c"] {
+            publisher.publish(&case.topic("t"), text, 2);
+        }
+        let a = subscriber.receive_publish();
+        subscriber.send(Ack::Pubrec.encode(a.packet_id));
+        assert_eq!(subscriber.expect_ack(Ack::Pubrel, a.packet_id), 0);
+        subscriber.assert_quiet();
+        subscriber.send(Ack::Pubcomp.encode(a.packet_id));
+        let b = subscriber.receive_publish();
+        assert_eq!(b.text(), "b");
+        subscriber.assert_quiet();
+        subscriber.send(Ack::Pubrec.encode_code(b.packet_id, 0x83));
+        assert_eq!(subscriber.message().text(), "c");
+    });
+}
+
+#[test]
+fn other_packets_are_handled_while_no_message_may_be_sent_4_9_0_3_3_3_4_10() {
+    v5(|case| {
+        let mut subscriber = receiving(case, 1, 1);
+        let mut publisher = case.client("p");
+        for number in 0..5 {
+            publisher.publish(&case.topic("t"), number.to_string(), 1);
+        }
+        let first = subscriber.receive_publish();
+        subscriber.subscribe(&case.topic("u"), 2);
+        assert!(subscriber.publish(&case.topic("elsewhere"), "x", 1) < 0x80);
+        assert!(subscriber.publish(&case.topic("elsewhere"), "x", 2) < 0x80);
+        subscriber.unsubscribe(&case.topic("u"));
+        subscriber.assert_quiet();
+        subscriber.acknowledge(&first);
+        assert_eq!(subscriber.texts(4), ["1", "2", "3", "4"]);
+    });
+}
+
+#[test]
+fn a_client_that_exceeds_the_servers_receive_maximum_is_told_0x93_3_3_4_7() {
+    v5(|case| {
+        let (mut client, connack) = case.open_with(&case.connect("a"));
+        let announced = connack.find(|property| match property {
+            Property::ReceiveMaximum(maximum) => Some(*maximum),
+            _ => None,
+        });
+        // Without a maximum there are not enough packet identifiers to exceed it.
+        let Some(maximum) = announced.filter(|maximum| *maximum < u16::MAX) else {
+            return;
+        };
+        for id in 1..=maximum {
+            client.send(
+                Publish::new(&case.topic("t"), "x")
+                    .qos(2, id)
+                    .encode(case.version),
+            );
+            assert!(client.ack(Ack::Pubrec, id) < 0x80);
+        }
+        client.assert_quiet();
+        client.send(
+            Publish::new(&case.topic("t"), "x")
+                .qos(2, maximum + 1)
+                .encode(case.version),
+        );
+        client.expect_end(&[0x93]);
+    });
+}
+
+fn with_size(case: &Case<'_>, bytes: u32) -> Connect {
+    case.connect("s")
+        .property(Property::MaximumPacketSize(bytes))
+}
+
+#[test]
+fn a_message_over_the_clients_maximum_packet_size_is_left_out_and_the_next_one_flows_3_1_2_24() {
+    v5(|case| {
+        let connect = with_size(case, 200).property(Property::ReceiveMaximum(2));
+        let mut subscriber = case.open(&connect);
+        subscriber.subscribe(&case.topic("t"), 2);
+        let mut publisher = case.client("p");
+        for round in 0..10 {
+            publisher.publish(&case.topic("t"), vec![b'x'; 300], round % 3);
+            publisher.publish(&case.topic("t"), round.to_string(), 1 + round % 2);
+            assert_eq!(
+                subscriber.message().text(),
+                round.to_string(),
+                "[MQTT-3.1.2-25]"
+            );
+        }
+        subscriber.assert_quiet();
+    });
+}
+
+#[test]
+fn the_limit_of_the_packet_size_is_exact() {
+    v5(|case| {
+        let mut subscriber = case.open(&with_size(case, 200));
+        subscriber.subscribe(&case.topic("t"), 0);
+        let mut publisher = case.client("p");
+        let sized = |bytes: usize| {
+            let empty = Publish::new(&case.topic("t"), "");
+            let overhead = Publish {
+                payload: vec![0; 126],
+                ..empty.clone()
+            }
+            .encode(case.version)
+            .len()
+                - 126;
+            Publish {
+                payload: vec![b'x'; bytes - overhead],
+                ..empty
+            }
+        };
+        for bytes in [201, 200, 202, 199] {
+            let message = sized(bytes);
+            assert_eq!(message.encode(case.version).len(), bytes);
+            publisher.publish_message(message);
+        }
+        let got: Vec<usize> = window(&mut subscriber)
+            .iter()
+            .map(|p| p.encode(case.version).len())
+            .collect();
+        assert_eq!(got, [200, 199]);
+    });
+}
+
+#[test]
+fn a_subscriber_that_does_not_read_costs_bounded_memory_and_harms_nobody() {
+    both(|case| {
+        let mut slow = case.subscriber("slow", "#", 0);
+        let mut quick = case.subscriber("quick", "marker", 1);
+        let mut publisher = case.client("p");
+        publisher.ping();
+        let before = case.broker.resident_bytes().unwrap_or(0);
+        let flood = Publish::new(&case.topic("t"), vec![b'x'; 64 * 1024]).encode(case.version);
+        for round in 0..40 {
+            // 8 MiB more; the ping paces the publisher, so that its own bytes are not what counts.
+            publisher.send(flood.repeat(128));
+            publisher.ping();
+            publisher.publish(&case.topic("marker"), round.to_string(), 1);
+            assert_eq!(quick.message().text(), round.to_string());
+        }
+        let grown = case
+            .broker
+            .resident_bytes()
+            .unwrap_or(0)
+            .saturating_sub(before);
+        assert!(grown < 96 * MIB, "{} MiB more after 320 MiB", grown / MIB);
+        // What it does get when it reads again is whole and ends with the newest marker or before.
+        let got = slow.receive_publish();
+        assert_eq!(got.payload.len(), 64 * 1024);
+    });
+}
+
+#[test]
+fn a_slow_subscriber_gets_its_qos_1_messages_in_order_without_gaps() {
+    both(|case| {
+        let mut slow = case.subscriber("slow", "t", 1);
+        let mut publisher = case.client("p");
+        for number in 0..500u32 {
+            let payload = [&number.to_be_bytes()[..], &vec![0; 4000]].concat();
+            publisher.publish(&case.topic("t"), payload, 1);
+        }
+        for number in 0..500u32 {
+            assert_eq!(slow.message().payload[..4], number.to_be_bytes());
+        }
+        slow.assert_quiet();
+    });
+}
+
+#[test]
+fn a_publisher_that_does_not_read_its_acknowledgements_costs_bounded_memory() {
+    both(|case| {
+        let mut rude = case.client("rude");
+        let before = case.broker.resident_bytes().unwrap_or(0);
+        let chunk: Vec<u8> = (1..=4000u16)
+            .flat_map(|id| {
+                Publish::new(&case.topic("t"), "x")
+                    .qos(1, id)
+                    .encode(case.version)
+            })
+            .collect();
+        // As many as the broker takes without being read, at most a few seconds' worth.
+        let begun = std::time::Instant::now();
+        let mut sent = 0u64;
+        rude.set_write_timeout(std::time::Duration::from_millis(500));
+        while begun.elapsed() < std::time::Duration::from_secs(3) && rude.try_send(&chunk) {
+            sent += 4000;
+        }
+        let mut other = case.subscriber("other", "t", 0);
+        other.publish(&case.topic("t"), "x", 0);
+        other.receive_publish();
+        let grown = case
+            .broker
+            .resident_bytes()
+            .unwrap_or(0)
+            .saturating_sub(before);
+        assert!(
+            grown < 64 * MIB,
+            "{} MiB more after {sent} publishes",
+            grown / MIB
+        );
+    });
+}
+
+#[test]
+fn a_slow_connection_of_one_session_is_taken_over_in_time() {
+    let broker = Broker::dev();
+    crate::support::each(&broker, |case| {
+        let connect = case.connect("slow").persistent();
+        let mut slow = case.open(&connect);
+        slow.subscribe(&case.topic("t"), 0);
+        let mut publisher = case.client("p");
+        let flood = Publish::new(&case.topic("t"), vec![b'x'; 64 * 1024]).encode(case.version);
+        publisher.send(flood.repeat(300));
+        publisher.ping();
+        // Nobody reads the old connection: its DISCONNECT must not be waited for.
+        let mut newer = case.open(&connect);
+        assert!(newer.probe());
+        drop(slow);
+    });
+}

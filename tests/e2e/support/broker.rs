@@ -1,0 +1,225 @@
+//! The broker under test: a child process, or a foreign broker that `WASMQTT_E2E_BROKER` names.
+//! What must not live here: what a chapter expects of it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a broker may take to start or to stop.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A running broker. Dropping it kills the process, and shows its log if the test failed.
+pub(crate) struct Broker {
+    pub(crate) address: SocketAddr,
+    process: Option<Process>,
+}
+
+struct Process {
+    child: Child,
+    log: Arc<Mutex<String>>,
+    /// Lines of standard output; disconnected when the broker has closed it.
+    lines: Mutex<Receiver<String>>,
+    readers: Vec<thread::JoinHandle<()>>,
+    _directory: tempfile::TempDir,
+}
+
+/// The binary of this workspace.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_wasmqtt");
+
+fn foreign() -> Option<SocketAddr> {
+    let name = std::env::var("WASMQTT_E2E_BROKER").ok()?;
+    Some(
+        name.to_socket_addrs()
+            .expect("WASMQTT_E2E_BROKER is host:port")
+            .next()
+            .unwrap(),
+    )
+}
+
+/// The suite runs against somebody else's broker: only what any broker promises can be tested.
+pub(crate) fn is_foreign() -> bool {
+    foreign().is_some()
+}
+
+impl Broker {
+    /// A throw-away broker with two workers, or the foreign one.
+    pub(crate) fn dev() -> Self {
+        match foreign() {
+            Some(address) => Self {
+                address,
+                process: None,
+            },
+            None => Self::dev_with(&["--workers", "2"]),
+        }
+    }
+
+    /// A throw-away broker of our own with those arguments more.
+    pub(crate) fn dev_with(arguments: &[&str]) -> Self {
+        let mut all = vec!["run", "--dev", "--port", "0"];
+        all.extend_from_slice(arguments);
+        Self::start(&all)
+    }
+
+    /// Starts the binary and waits until it is ready.
+    #[track_caller]
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut child = command(arguments, directory.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let log = Arc::new(Mutex::new(String::new()));
+        let (sender, lines) = channel();
+        let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let readers = vec![
+            collect(stdout, Arc::clone(&log), move |line| {
+                let _ = sender.send(line);
+            }),
+            collect(stderr, Arc::clone(&log), |_| {}),
+        ];
+        let mut process = Process {
+            child,
+            log,
+            lines: Mutex::new(lines),
+            readers,
+            _directory: directory,
+        };
+        let address = process.await_ready(arguments);
+        Self {
+            address,
+            process: Some(process),
+        }
+    }
+
+    fn process(&self) -> &Process {
+        self.process.as_ref().expect("a broker of our own")
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process().child.id()
+    }
+
+    /// What it has printed so far.
+    pub(crate) fn log(&self) -> String {
+        self.process
+            .as_ref()
+            .map_or_else(String::new, |process| process.log.lock().unwrap().clone())
+    }
+
+    /// Resident memory in bytes; `None` of a foreign broker.
+    pub(crate) fn resident_bytes(&self) -> Option<u64> {
+        let process = self.process.as_ref()?;
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", process.child.id())).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .expect("VmRSS");
+        let kilobytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        Some(kilobytes * 1024)
+    }
+
+    /// Asks for a graceful shutdown.
+    pub(crate) fn terminate(&self) {
+        let pid = Pid::from_child(&self.process().child);
+        kill_process(pid, Signal::TERM).unwrap();
+    }
+
+    /// Waits until it has stopped by itself.
+    #[track_caller]
+    pub(crate) fn stopped(&mut self) -> ExitStatus {
+        let process = self.process.as_mut().expect("a broker of our own");
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match process.next_line(left) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => return process.child.wait().unwrap(),
+                Err(RecvTimeoutError::Timeout) => panic!("still running after {DEADLINE:?}"),
+            }
+        }
+    }
+}
+
+impl Process {
+    fn next_line(&self, wait: Duration) -> Result<String, RecvTimeoutError> {
+        self.lines.lock().unwrap().recv_timeout(wait)
+    }
+
+    #[track_caller]
+    fn await_ready(&mut self, arguments: &[&str]) -> SocketAddr {
+        let deadline = Instant::now() + DEADLINE;
+        let mut address = None;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(line) = self.next_line(left) else {
+                let _ = self.child.kill();
+                let log = self.log.lock().unwrap().clone();
+                panic!("{arguments:?} did not get ready:\n{log}");
+            };
+            if line == "ready" {
+                return address.expect("a line `listening on mqtt://…` before `ready`");
+            }
+            if let Some(rest) = line.strip_prefix("listening on mqtt://") {
+                let name = rest.split_whitespace().next().unwrap();
+                address = Some(name.parse().expect("an address behind mqtt://"));
+            }
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let Some(process) = self.process.as_mut() else {
+            return;
+        };
+        let _ = process.child.kill();
+        let _ = process.child.wait();
+        for reader in process.readers.drain(..) {
+            let _ = reader.join();
+        }
+        if thread::panicking() {
+            eprintln!(
+                "--- log of the broker ---\n{}---",
+                process.log.lock().unwrap()
+            );
+        }
+    }
+}
+
+/// The binary with those arguments, in that directory.
+pub(crate) fn command(arguments: &[&str], directory: &Path) -> Command {
+    let mut command = Command::new(BINARY);
+    command
+        .args(arguments)
+        .current_dir(directory)
+        .env("NO_COLOR", "1")
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null());
+    command
+}
+
+fn collect(
+    stream: impl Read + Send + 'static,
+    log: Arc<Mutex<String>>,
+    line_read: impl Fn(String) + Send + 'static,
+) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            {
+                let mut log = log.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+            line_read(line);
+        }
+    })
+}
