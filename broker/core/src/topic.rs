@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use crate::limits::{TOPIC_BYTES_MAX, TOPIC_LEVELS_MAX};
 
+pub(crate) mod trie;
+
 /// What begins the Topic Filter of a Shared Subscription [MQTT-4.8.2-1].
 const SHARE_PREFIX: &str = "$share/";
 

@@ -115,7 +115,7 @@ proptest! {
                 Property::ResponseTopic(_) => 3,
                 Property::CorrelationData(_) => 4,
                 Property::TopicAlias(_) => 5,
-                _ => return true,
+                Property::SubscriptionIdentifier(_) | Property::UserProperty(..) => return true,
             };
             !std::mem::replace(&mut kinds[kind], true)
         }).collect();
