@@ -9,7 +9,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 /// A node. Good until the node is pruned; then the number may be given out again.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct NodeId(u32);
 
 /// The node of the empty path, which is always there.
@@ -116,7 +116,11 @@ impl<T: Default> LevelTrie<T> {
         let hasher = &self.hasher;
         self.edges.insert_unique(
             edge_hash(hasher, parent.0, name),
-            Edge { parent: parent.0, name, child: child.0 },
+            Edge {
+                parent: parent.0,
+                name,
+                child: child.0,
+            },
             |edge| edge_hash(hasher, edge.parent, edge.name),
         );
         let first = self.nodes[index(parent)].first_child;
@@ -217,6 +221,24 @@ impl<T> LevelTrie<T> {
         std::iter::successors(first, |child| some(self.nodes[index(*child)].next))
     }
 
+    /// The node and all below it but `+` and `#`, parents before their children.
+    pub(crate) fn subtree(&self, top: NodeId) -> impl Iterator<Item = NodeId> {
+        std::iter::successors(Some(top), move |&node| {
+            if let Some(child) = some(self.nodes[index(node)].first_child) {
+                return Some(child);
+            }
+            let mut at = node;
+            while at != top {
+                let Node { next, parent, .. } = self.nodes[index(at)];
+                if let Some(next) = some(next) {
+                    return Some(next);
+                }
+                at = NodeId(parent);
+            }
+            None
+        })
+    }
+
     /// The text of a node's last level; nothing for the root, `+` and `#`.
     pub(crate) fn text(&self, node: NodeId) -> &str {
         self.names.text(self.nodes[index(node)].name)
@@ -258,14 +280,25 @@ impl<T: Default> Default for LevelTrie<T> {
 
 impl<T> fmt::Debug for LevelTrie<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LevelTrie").field("nodes", &self.len()).finish_non_exhaustive()
+        f.debug_struct("LevelTrie")
+            .field("nodes", &self.len())
+            .finish_non_exhaustive()
     }
 }
 
 impl<T: Default> Node<T> {
     fn new(parent: u32, name: Name) -> Self {
         let (first_child, next, previous, plus, hash) = (NONE, NONE, NONE, NONE, NONE);
-        Self { parent, name, first_child, next, previous, plus, hash, value: T::default() }
+        Self {
+            parent,
+            name,
+            first_child,
+            next,
+            previous,
+            plus,
+            hash,
+            value: T::default(),
+        }
     }
 }
 
@@ -276,7 +309,11 @@ const fn index(node: NodeId) -> usize {
 
 #[inline]
 const fn some(link: u32) -> Option<NodeId> {
-    if link == NONE { None } else { Some(NodeId(link)) }
+    if link == NONE {
+        None
+    } else {
+        Some(NodeId(link))
+    }
 }
 
 #[inline]
@@ -301,7 +338,9 @@ impl Names {
     #[inline]
     fn find(&self, text: &str, hasher: &RandomState) -> Option<Name> {
         let is_it = |&name: &u32| *self.names[name as usize].text == *text;
-        self.by_text.find(hasher.hash_one(text), is_it).map(|&name| Name(name))
+        self.by_text
+            .find(hasher.hash_one(text), is_it)
+            .map(|&name| Name(name))
     }
 
     fn take(&mut self, text: &str, hasher: &RandomState) -> Name {
@@ -309,7 +348,10 @@ impl Names {
             self.names[name.0 as usize].nodes += 1;
             return name;
         }
-        let entry = NameEntry { text: text.into(), nodes: 1 };
+        let entry = NameEntry {
+            text: text.into(),
+            nodes: 1,
+        };
         let name = match self.free.pop() {
             Some(name) => {
                 self.names[name as usize] = entry;
@@ -321,9 +363,10 @@ impl Names {
             }
         };
         let names = &self.names;
-        self.by_text.insert_unique(hasher.hash_one(text), name, |&other| {
-            hasher.hash_one(&*names[other as usize].text)
-        });
+        self.by_text
+            .insert_unique(hasher.hash_one(text), name, |&other| {
+                hasher.hash_one(&*names[other as usize].text)
+            });
         Name(name)
     }
 
@@ -334,13 +377,18 @@ impl Names {
             return;
         }
         let text = std::mem::take(&mut entry.text);
-        if let Ok(found) = self.by_text.find_entry(hasher.hash_one(&*text), |&n| n == name.0) {
+        if let Ok(found) = self
+            .by_text
+            .find_entry(hasher.hash_one(&*text), |&n| n == name.0)
+        {
             found.remove();
         }
         self.free.push(name.0);
     }
 
     fn text(&self, name: Name) -> &str {
-        self.names.get(name.0 as usize).map_or("", |entry| &entry.text)
+        self.names
+            .get(name.0 as usize)
+            .map_or("", |entry| &entry.text)
     }
 }
