@@ -1,0 +1,74 @@
+//! Every bound of the core, with its unit in its name.
+//! What must not live here: anything that enforces one.
+
+/// Levels of a Topic Name or Topic Filter.
+pub const TOPIC_LEVELS_MAX: usize = 128;
+
+/// Bytes of a Topic Name or Topic Filter: what a UTF-8 string field can hold [MQTT-4.7.3-3].
+pub const TOPIC_BYTES_MAX: usize = 65_535;
+
+/// Bounds of one tenant's retained messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RetainedLimits {
+    /// Retained messages.
+    pub messages_max: usize,
+    /// Bytes of all retained messages, see [`crate::message::Message::size`].
+    pub bytes_max: usize,
+}
+
+/// Bounds of one worker and of what it holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Bytes of a packet that a client may send, fixed header included.
+    pub packet_bytes_max: u32,
+    /// Unacknowledged QoS 1 and 2 messages towards one client.
+    pub inflight_max: u16,
+    /// Receive Maximum that is told to MQTT 5 clients.
+    pub receive_maximum: u16,
+    /// Messages that wait for one session beyond its in-flight window.
+    pub queue_messages_max: usize,
+    /// Bytes of those messages.
+    pub queue_bytes_max: usize,
+    /// Publishes of one connection that wait for a hook or a commit; beyond it reading pauses.
+    pub line_messages_max: usize,
+    /// Bytes of those publishes; beyond it reading pauses.
+    pub line_bytes_max: usize,
+    /// SUBSCRIBE and UNSUBSCRIBE packets of one connection that wait for a hook.
+    pub subscribes_pending_max: usize,
+    /// Subscriptions of one session.
+    pub subscriptions_max: usize,
+    /// Session Expiry Interval that is granted at most; `u32::MAX` is "never".
+    pub session_expiry_seconds_max: u32,
+    /// Keep Alive that is granted at most, 0: whatever the client asks.
+    pub keep_alive_seconds_max: u16,
+    /// How long a client may leave its socket full before it is cut.
+    pub write_timeout_seconds: u32,
+    /// Topics whose match set one worker remembers.
+    pub routes_max: usize,
+    /// Access decisions that one connection remembers.
+    pub decisions_max: usize,
+    /// One tenant's retained messages.
+    pub retained: RetainedLimits,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            packet_bytes_max: 1 << 20,
+            inflight_max: 100,
+            receive_maximum: 100,
+            queue_messages_max: 10_000,
+            queue_bytes_max: 16 << 20,
+            line_messages_max: 256,
+            line_bytes_max: 1 << 20,
+            subscribes_pending_max: 16,
+            subscriptions_max: 10_000,
+            session_expiry_seconds_max: u32::MAX,
+            keep_alive_seconds_max: 0,
+            write_timeout_seconds: 30,
+            routes_max: 100_000,
+            decisions_max: 4_096,
+            retained: RetainedLimits { messages_max: 1_000_000, bytes_max: 1 << 30 },
+        }
+    }
+}

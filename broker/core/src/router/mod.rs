@@ -1,0 +1,9 @@
+//! Routing: who gets a message of a topic.
+//! What must not live here: sessions, and whether the publisher may publish.
+
+pub mod routes;
+pub mod shared;
+pub mod tree;
+
+pub use routes::{Route, RouteRef, Routes};
+pub use shared::{MatchSet, Owner, Shared, Subscriber, Subscription, Target, TenantShared};

@@ -1,0 +1,283 @@
+//! What all workers share of a tenant: subscriptions, retained messages, who owns which session.
+//! What must not live here: anything that one worker alone needs; no call here blocks for long.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+
+use crate::ids::{SessionId, SessionSlot, TenantId, WorkerId};
+use crate::message::QoS;
+use crate::retained::Retained;
+use crate::router::tree::Tree;
+use crate::store::SubscriptionOptions;
+use crate::topic::TopicFilter;
+
+/// A session, as the trie names it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Subscriber {
+    /// The worker that owns it.
+    pub worker: WorkerId,
+    /// Its place there.
+    pub slot: SessionSlot,
+}
+
+/// A subscription, as the trie keeps it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Subscription {
+    /// The session.
+    pub session: SessionId,
+    /// Its options.
+    pub options: SubscriptionOptions,
+    /// Whether messages for it go through the store.
+    pub durable: bool,
+}
+
+/// One session of a match set, with every subscription that matches.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Target {
+    /// Where it was when the set was made.
+    pub slot: SessionSlot,
+    /// Which session that was.
+    pub session: SessionId,
+    /// Whether messages for it go through the store.
+    pub durable: bool,
+    /// The matching subscriptions, at least one.
+    pub options: SmallVec<[SubscriptionOptions; 1]>,
+}
+
+/// What one target gets of one message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Grant {
+    /// The highest QoS of the matching subscriptions, not above the message's.
+    pub qos: QoS,
+    /// Whether RETAIN stays as published.
+    pub retain_as_published: bool,
+    /// Their Subscription Identifiers.
+    pub identifiers: SmallVec<[u32; 2]>,
+}
+
+impl Target {
+    /// What this target gets of a message of that QoS; nothing if all its matching subscriptions
+    /// are No Local and it is the publisher [MQTT-3.8.3-3].
+    #[must_use]
+    pub fn grant(&self, qos: QoS, publisher: Option<SessionId>) -> Option<Grant> {
+        let own = publisher == Some(self.session);
+        let mut grant: Option<Grant> = None;
+        for options in self.options.iter().filter(|options| !(own && options.no_local)) {
+            let grant = grant.get_or_insert_with(|| Grant {
+                qos: QoS::AtMostOnce,
+                retain_as_published: false,
+                identifiers: SmallVec::new(),
+            });
+            grant.qos = grant.qos.max(options.qos.min(qos));
+            grant.retain_as_published |= options.retain_as_published;
+            if options.identifier != 0 {
+                grant.identifiers.push(options.identifier);
+            }
+        }
+        grant
+    }
+}
+
+/// Who gets messages of one topic, by worker.
+#[derive(PartialEq, Eq, Debug, Default)]
+pub struct MatchSet {
+    workers: Box<[Box<[Target]>]>,
+    durable: bool,
+    total: usize,
+}
+
+impl MatchSet {
+    /// The part of one worker.
+    #[must_use]
+    pub fn of(&self, worker: WorkerId) -> &[Target] {
+        self.workers.get(worker.index()).map_or(&[], |targets| targets)
+    }
+
+    /// Whether some target is durable.
+    #[must_use]
+    pub const fn is_durable(&self) -> bool {
+        self.durable
+    }
+
+    /// Targets on all workers.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.total
+    }
+
+    /// Whether nobody subscribes.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.total == 0
+    }
+
+    /// Every target with its worker.
+    pub fn iter(&self) -> impl Iterator<Item = (WorkerId, &Target)> {
+        self.workers.iter().enumerate().flat_map(|(worker, targets)| {
+            let worker = WorkerId(u16::try_from(worker).unwrap_or(u16::MAX));
+            targets.iter().map(move |target| (worker, target))
+        })
+    }
+}
+
+/// Which worker owns a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Owner {
+    /// The worker.
+    pub worker: WorkerId,
+    /// The session's place there.
+    pub slot: SessionSlot,
+    /// The session.
+    pub session: SessionId,
+}
+
+/// What all workers share of one tenant.
+#[derive(Debug)]
+pub struct TenantShared {
+    /// The tenant.
+    pub id: TenantId,
+    /// Its name.
+    pub name: Arc<str>,
+    version: AtomicU64,
+    tree: RwLock<Tree<Subscriber, Subscription>>,
+    retained: RwLock<Retained>,
+    directory: Mutex<HashMap<Arc<str>, Owner, foldhash::fast::RandomState>>,
+}
+
+impl TenantShared {
+    fn new(id: TenantId, name: Arc<str>) -> Self {
+        Self {
+            id,
+            name,
+            version: AtomicU64::new(1),
+            tree: RwLock::default(),
+            retained: RwLock::default(),
+            directory: Mutex::default(),
+        }
+    }
+
+    /// Changes with every subscription that comes, goes or moves; a match set that was made at a
+    /// version is good as long as the version stands.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Changes subscriptions. When this returns, every worker routes by them.
+    pub fn change<R>(&self, change: impl FnOnce(&mut Tree<Subscriber, Subscription>) -> R) -> R {
+        let mut tree = self.tree.write().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut tree);
+        self.version.fetch_add(1, Ordering::Release);
+        result
+    }
+
+    /// Moves a session's subscriptions to another place.
+    pub fn move_subscriptions<'a>(
+        &self,
+        filters: impl Iterator<Item = &'a TopicFilter>,
+        from: Subscriber,
+        to: Subscriber,
+    ) {
+        self.change(|tree| {
+            for filter in filters {
+                if let Some(subscription) = tree.remove(filter, from) {
+                    tree.insert(filter, to, subscription);
+                }
+            }
+        });
+    }
+
+    /// Number of subscriptions.
+    #[must_use]
+    pub fn subscriptions(&self) -> usize {
+        self.tree.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// The match set of a valid Topic Name, and the version at which it holds.
+    #[must_use]
+    pub fn matches(&self, topic: &str, workers: u16) -> (u64, MatchSet) {
+        let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
+        let version = self.version(); // stands while the lock is held
+        let mut found: SmallVec<[(Subscriber, Subscription); 16]> = SmallVec::new();
+        tree.for_each_match(topic, &mut |subscriber, subscription: &Subscription| {
+            found.push((subscriber, *subscription));
+        });
+        drop(tree);
+        (version, MatchSet::build(&mut found, workers))
+    }
+
+    /// Reads retained messages.
+    pub fn retained(&self) -> RwLockReadGuard<'_, Retained> {
+        self.retained.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes retained messages.
+    pub fn retained_mut(&self) -> RwLockWriteGuard<'_, Retained> {
+        self.retained.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sessions by Client Identifier.
+    pub fn directory(
+        &self,
+    ) -> MutexGuard<'_, HashMap<Arc<str>, Owner, foldhash::fast::RandomState>> {
+        self.directory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl MatchSet {
+    fn build(found: &mut [(Subscriber, Subscription)], workers: u16) -> Self {
+        found.sort_unstable_by_key(|(subscriber, _)| (subscriber.worker, subscriber.slot));
+        let mut per_worker: Vec<Vec<Target>> = Vec::new();
+        per_worker.resize_with(usize::from(workers), Vec::new);
+        let mut set = Self::default();
+        for (subscriber, subscription) in found.iter() {
+            let Some(targets) = per_worker.get_mut(subscriber.worker.index()) else { continue };
+            match targets.last_mut() {
+                Some(last) if last.slot == subscriber.slot => {
+                    last.options.push(subscription.options);
+                }
+                _ => {
+                    set.total += 1;
+                    targets.push(Target {
+                        slot: subscriber.slot,
+                        session: subscription.session,
+                        durable: subscription.durable,
+                        options: SmallVec::from_buf([subscription.options]),
+                    });
+                }
+            }
+            set.durable |= subscription.durable;
+        }
+        set.workers = per_worker.into_iter().map(Vec::into_boxed_slice).collect();
+        set
+    }
+}
+
+/// What all workers share.
+#[derive(Debug, Default)]
+pub struct Shared {
+    tenants: RwLock<HashMap<TenantId, Arc<TenantShared>, foldhash::fast::RandomState>>,
+}
+
+impl Shared {
+    /// The tenant of that number, if it was added.
+    #[must_use]
+    pub fn tenant(&self, id: TenantId) -> Option<Arc<TenantShared>> {
+        self.tenants.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// A tenant that nobody finds, for a connection that is refused since its tenant is unknown.
+    #[must_use]
+    pub fn nobody() -> Arc<TenantShared> {
+        Arc::new(TenantShared::new(TenantId(0), "".into()))
+    }
+
+    /// Adds a tenant; the one that is there if it was added before.
+    pub fn add_tenant(&self, id: TenantId, name: Arc<str>) -> Arc<TenantShared> {
+        let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(tenants.entry(id).or_insert_with(|| Arc::new(TenantShared::new(id, name))))
+    }
+}

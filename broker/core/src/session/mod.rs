@@ -1,0 +1,83 @@
+//! A Session: what the broker keeps of a client across connections [MQTT 4.1].
+//! What must not live here: the connection, and anything about other sessions.
+
+pub mod inbound;
+pub mod outbound;
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::event::Will;
+use crate::hook::{ConnectionFacts, Principal};
+use crate::ids::{SessionId, TenantId};
+use crate::store::SubscriptionOptions;
+use crate::time::Millis;
+use crate::topic::TopicFilter;
+
+use inbound::Inbound;
+use outbound::Outbound;
+pub use outbound::Queued;
+
+/// Everything that outlives a connection, as plain data that can move to another worker.
+#[derive(Debug)]
+pub struct SessionState {
+    /// Its number.
+    pub id: SessionId,
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// Its Client Identifier.
+    pub client_id: Arc<str>,
+    /// Session Expiry Interval, `u32::MAX`: never, 0: ends with the connection.
+    pub expiry_seconds: u32,
+    /// Subscriptions by filter.
+    pub subscriptions: HashMap<TopicFilter, SubscriptionOptions, foldhash::fast::RandomState>,
+    /// Towards the client.
+    pub outbound: Outbound,
+    /// From the client.
+    pub inbound: Inbound,
+    /// A Will whose delay runs.
+    pub delayed_will: Option<Box<DelayedWill>>,
+}
+
+/// A Will that waits for its delay after the connection was lost [MQTT 3.1.3.2.2].
+#[derive(Debug)]
+pub struct DelayedWill {
+    /// The Will.
+    pub will: Box<Will>,
+    /// When it fires.
+    pub due: Millis,
+    /// Whose it is.
+    pub facts: Arc<ConnectionFacts>,
+    /// Who that was.
+    pub principal: Arc<Principal>,
+}
+
+impl SessionState {
+    /// A session without any state.
+    #[must_use]
+    pub fn new(
+        id: SessionId,
+        tenant: TenantId,
+        client_id: Arc<str>,
+        expiry_seconds: u32,
+        inflight_max: u16,
+    ) -> Self {
+        Self {
+            id,
+            tenant,
+            client_id,
+            expiry_seconds,
+            subscriptions: HashMap::default(),
+            outbound: Outbound::new(inflight_max),
+            inbound: Inbound::default(),
+            delayed_will: None,
+        }
+    }
+
+    /// Whether the session outlives its connection, and its state goes through the store.
+    #[must_use]
+    pub const fn is_durable(&self) -> bool {
+        self.expiry_seconds > 0
+    }
+}

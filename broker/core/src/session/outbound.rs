@@ -1,0 +1,321 @@
+//! Messages towards a client: the window of unacknowledged ones and the queue behind it.
+//! What must not live here: sending. The worker asks what comes next and sends it.
+
+use std::collections::VecDeque;
+
+use crate::ids::{MessageId, PacketId};
+use crate::limits::Limits;
+use crate::message::{QoS, SharedMessage};
+use crate::reason::ReasonCode;
+use crate::time::Millis;
+
+/// A message for one session.
+#[derive(Clone, Debug)]
+pub struct Queued {
+    /// The message.
+    pub message: SharedMessage,
+    /// Its id in the store, for a durable session.
+    pub id: Option<MessageId>,
+    /// QoS towards this session.
+    pub qos: QoS,
+    /// RETAIN towards this session.
+    pub retain: bool,
+    /// Subscription Identifiers.
+    pub subscription_ids: Option<Box<[u32]>>,
+}
+
+impl Queued {
+    fn size(&self) -> usize {
+        self.message.size()
+    }
+}
+
+/// A slot of the window; its place is the Packet Identifier less one.
+#[derive(Debug)]
+enum Slot {
+    Free,
+    /// Sent at QoS 1, or QoS 2 before PUBREC.
+    Publish { queued: Queued, order: u64, on_wire: bool },
+    /// PUBREC came, PUBCOMP is waited for.
+    Release { id: Option<MessageId>, order: u64, counted: bool },
+}
+
+/// What an acknowledgement did.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Acknowledged {
+    /// The message is done with.
+    Done(Option<MessageId>),
+    /// PUBREC taken: PUBREL is due.
+    Release(Option<MessageId>),
+    /// PUBREC for a message that has been released before: PUBREL again.
+    ReleaseAgain,
+    /// No message waits for this acknowledgement under that Packet Identifier.
+    Unknown,
+}
+
+/// What is to be sent next.
+#[derive(Debug)]
+pub enum Next {
+    /// PUBLISH; DUP when it was sent on an earlier connection.
+    Publish {
+        /// The message.
+        queued: Queued,
+        /// Its Packet Identifier, none at QoS 0.
+        packet_id: Option<PacketId>,
+        /// The DUP flag.
+        dup: bool,
+    },
+    /// PUBREL.
+    Release(PacketId),
+}
+
+/// The window, the queue behind it, and QoS 0 messages that wait for the socket.
+#[derive(Debug)]
+pub struct Outbound {
+    window: Vec<Slot>,
+    free: Vec<u16>,
+    /// Slots that may be in use: `inflight_max` of the limits.
+    capacity: u16,
+    /// PUBLISH packets on this connection that count against Receive Maximum [MQTT-4.9.0-1].
+    on_wire: u16,
+    receive_maximum: u16,
+    order: u64,
+    queue: VecDeque<Queued>,
+    queue_qos0: VecDeque<Queued>,
+    queued_bytes: usize,
+    /// After a resume: what has to be sent again, in its first order.
+    resend: VecDeque<PacketId>,
+}
+
+impl Outbound {
+    /// An empty window of at most `capacity` messages.
+    #[must_use]
+    pub const fn new(capacity: u16) -> Self {
+        Self {
+            window: Vec::new(),
+            free: Vec::new(),
+            capacity,
+            on_wire: 0,
+            receive_maximum: u16::MAX,
+            order: 0,
+            queue: VecDeque::new(),
+            queue_qos0: VecDeque::new(),
+            queued_bytes: 0,
+            resend: VecDeque::new(),
+        }
+    }
+
+    /// A connection begins: all that is in flight is sent again, PUBLISH with DUP and its Packet
+    /// Identifier, PUBREL after PUBREC, in the original order [MQTT-4.4.0-1] [MQTT-4.6.0-1].
+    pub fn resume(&mut self, receive_maximum: u16) {
+        self.receive_maximum = receive_maximum;
+        self.on_wire = 0;
+        let mut pending: Vec<(u64, PacketId)> = Vec::new();
+        for (index, slot) in self.window.iter_mut().enumerate() {
+            match slot {
+                Slot::Free => {}
+                Slot::Publish { order, on_wire, .. } => {
+                    *on_wire = false;
+                    pending.push((*order, packet_id_of(index)));
+                }
+                Slot::Release { order, counted, .. } => {
+                    *counted = false;
+                    pending.push((*order, packet_id_of(index)));
+                }
+            }
+        }
+        pending.sort_unstable_by_key(|(order, _)| *order);
+        self.resend = pending.into_iter().map(|(_, id)| id).collect();
+    }
+
+    /// The connection is gone: QoS 0 messages that waited for the socket go with it; how many.
+    pub fn detach(&mut self) -> usize {
+        self.resend.clear();
+        let dropped = self.queue_qos0.len();
+        for queued in self.queue_qos0.drain(..) {
+            self.queued_bytes -= queued.size();
+        }
+        dropped
+    }
+
+    /// Whether something waits that the window would let go.
+    #[must_use]
+    pub fn has_next(&self) -> bool {
+        !self.queue_qos0.is_empty()
+            || !self.resend.is_empty()
+            || (!self.queue.is_empty() && self.has_room())
+    }
+
+    /// Whether a QoS 0 message may be sent at once, order kept.
+    #[must_use]
+    pub fn is_open_qos0(&self) -> bool {
+        self.queue_qos0.is_empty()
+    }
+
+    fn has_room(&self) -> bool {
+        self.on_wire < self.receive_maximum
+            && (!self.free.is_empty() || self.window.len() < usize::from(self.capacity))
+    }
+
+    /// Takes a message into the window, which has room; its Packet Identifier.
+    fn send(&mut self, queued: Queued) -> PacketId {
+        let index = match self.free.pop() {
+            Some(index) => usize::from(index),
+            None => {
+                self.window.push(Slot::Free);
+                self.window.len() - 1
+            }
+        };
+        self.order += 1;
+        self.on_wire += 1;
+        self.window[index] = Slot::Publish { queued, order: self.order, on_wire: true };
+        packet_id_of(index)
+    }
+
+    /// Puts a message behind the others, within the bounds: a QoS 0 message gives way to others.
+    ///
+    /// # Errors
+    /// The message that did not fit, which may be an older one of QoS 0.
+    pub fn push(&mut self, queued: Queued, limits: &Limits) -> Result<(), Queued> {
+        self.queued_bytes += queued.size();
+        if queued.qos == QoS::AtMostOnce {
+            self.queue_qos0.push_back(queued);
+        } else {
+            self.queue.push_back(queued);
+        }
+        let count = self.queue.len() + self.queue_qos0.len();
+        if count <= limits.queue_messages_max && self.queued_bytes <= limits.queue_bytes_max {
+            return Ok(());
+        }
+        let victim = match self.queue_qos0.pop_front() {
+            Some(oldest) => Some(oldest),
+            None => self.queue.pop_back(),
+        };
+        match victim {
+            Some(victim) => {
+                self.queued_bytes -= victim.size();
+                Err(victim)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What is to be sent next, if the window has room. Expired messages are left out and their
+    /// ids given to `expired` [MQTT-3.3.2-5].
+    pub fn poll_next(&mut self, now: Millis, expired: &mut Vec<MessageId>) -> Option<Next> {
+        if let Some(queued) = self.queue_qos0.pop_front() {
+            self.queued_bytes -= queued.size();
+            return Some(Next::Publish { queued, packet_id: None, dup: false });
+        }
+        while let Some(&packet_id) = self.resend.front() {
+            let full = self.on_wire >= self.receive_maximum;
+            match &mut self.window[index_of(packet_id)] {
+                Slot::Free => {}
+                Slot::Release { .. } => {
+                    self.resend.pop_front();
+                    return Some(Next::Release(packet_id));
+                }
+                Slot::Publish { .. } if full => return None,
+                Slot::Publish { queued, on_wire, .. } => {
+                    *on_wire = true;
+                    self.on_wire += 1;
+                    let queued = queued.clone();
+                    self.resend.pop_front();
+                    return Some(Next::Publish { queued, packet_id: Some(packet_id), dup: true });
+                }
+            }
+            self.resend.pop_front();
+        }
+        while self.has_room() {
+            let queued = self.queue.pop_front()?;
+            self.queued_bytes -= queued.size();
+            if queued.message.expires_at <= now {
+                expired.extend(queued.id);
+                continue;
+            }
+            let packet_id = self.send(queued.clone());
+            return Some(Next::Publish { queued, packet_id: Some(packet_id), dup: false });
+        }
+        None
+    }
+
+    /// PUBACK.
+    pub fn puback(&mut self, packet_id: PacketId) -> Acknowledged {
+        match self.window.get(index_of(packet_id)) {
+            Some(Slot::Publish { queued, .. }) if queued.qos == QoS::AtLeastOnce => {
+                Acknowledged::Done(self.free(packet_id))
+            }
+            _ => Acknowledged::Unknown,
+        }
+    }
+
+    /// PUBREC; a code of 0x80 and above ends the exchange.
+    pub fn pubrec(&mut self, packet_id: PacketId, code: ReasonCode) -> Acknowledged {
+        let Some(slot) = self.window.get_mut(index_of(packet_id)) else {
+            return Acknowledged::Unknown;
+        };
+        match slot {
+            Slot::Publish { queued, order, on_wire } if queued.qos == QoS::ExactlyOnce => {
+                if code.is_error() {
+                    return Acknowledged::Done(self.free(packet_id));
+                }
+                let id = queued.id;
+                *slot = Slot::Release { id, order: *order, counted: *on_wire };
+                Acknowledged::Release(id)
+            }
+            Slot::Release { .. } => Acknowledged::ReleaseAgain,
+            Slot::Free | Slot::Publish { .. } => Acknowledged::Unknown,
+        }
+    }
+
+    /// PUBCOMP.
+    pub fn pubcomp(&mut self, packet_id: PacketId) -> Acknowledged {
+        match self.window.get(index_of(packet_id)) {
+            Some(Slot::Release { .. }) => Acknowledged::Done(self.free(packet_id)),
+            _ => Acknowledged::Unknown,
+        }
+    }
+
+    /// Gives a slot free without an acknowledgement: the message could not be sent.
+    pub fn free(&mut self, packet_id: PacketId) -> Option<MessageId> {
+        let index = index_of(packet_id);
+        let slot = std::mem::replace(self.window.get_mut(index)?, Slot::Free);
+        let (id, counted) = match slot {
+            Slot::Free => return None,
+            Slot::Publish { queued, on_wire, .. } => (queued.id, on_wire),
+            Slot::Release { id, counted, .. } => (id, counted),
+        };
+        self.free.push(packet_id.get() - 1);
+        self.on_wire -= u16::from(counted);
+        id
+    }
+
+    /// Messages that wait behind the window or for the socket.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.queue.len() + self.queue_qos0.len()
+    }
+
+    /// Bytes of those messages.
+    #[must_use]
+    pub const fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
+    /// Messages in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.window.len() - self.free.len()
+    }
+}
+
+fn index_of(packet_id: PacketId) -> usize {
+    usize::from(packet_id.get() - 1)
+}
+
+fn packet_id_of(index: usize) -> PacketId {
+    u16::try_from(index + 1)
+        .ok()
+        .and_then(PacketId::new)
+        .expect("the window is at most 65,535 slots")
+}

@@ -1,0 +1,276 @@
+//! Access decisions: the configured order of rules and plugins, and what a connection remembers.
+//! What must not live here: how a rule matches (`crate::access`) or how a plugin is called.
+
+use std::sync::Arc;
+
+use crate::access::{Decision, Requester, RuleSet};
+use crate::action::{AccessStep, Shell};
+use crate::hook::{
+    AccessAction, AuthorizeAnswer, AuthorizeRequest, ConnectionFacts, Denial, HookReply, Principal,
+    Verdict,
+};
+use crate::ids::{ConnSlot, HookToken};
+use crate::message::{MessageRef, QoS};
+use crate::reason::ReasonCode;
+use crate::router::RouteRef;
+use crate::time::Millis;
+use crate::topic::TopicFilter;
+
+use super::{FastMap, Parked, ParkedFor, Worker};
+
+/// Publish decisions of one connection. The last one is at hand; the others are in a map that a
+/// client with a single topic never has.
+#[derive(Debug, Default)]
+pub(super) struct Decisions {
+    last: Option<(Key, Remembered)>,
+    others: Option<Box<FastMap<Key, Remembered>>>,
+}
+
+type Key = (RouteRef, u8);
+
+#[derive(Clone, Debug)]
+struct Remembered {
+    generation: u32,
+    good_until: Millis,
+    denial: Option<Box<Denial>>,
+}
+
+impl Remembered {
+    fn is_good(&self, generation: u32, now: Millis) -> bool {
+        self.generation == generation && now < self.good_until
+    }
+}
+
+impl Decisions {
+    /// What was decided for that topic, if it still holds.
+    pub(super) fn recall(
+        &mut self,
+        route: RouteRef,
+        flags: u8,
+        generation: u32,
+        now: Millis,
+    ) -> Option<Result<(), Denial>> {
+        let key = (route, flags);
+        if !matches!(&self.last, Some((last, _)) if *last == key) {
+            let found = self.others.as_mut()?.remove(&key)?;
+            if let Some((old, remembered)) = self.last.replace((key, found)) {
+                self.others.as_mut()?.insert(old, remembered);
+            }
+        }
+        let (_, remembered) = self.last.as_ref()?;
+        if !remembered.is_good(generation, now) {
+            self.last = None;
+            return None;
+        }
+        Some(match &remembered.denial {
+            None => Ok(()),
+            Some(denial) => Err((**denial).clone()),
+        })
+    }
+
+    fn remember(&mut self, route: RouteRef, flags: u8, remembered: Remembered, at_most: usize) {
+        if let Some((old, earlier)) = self.last.replace(((route, flags), remembered))
+            && old != (route, flags)
+        {
+            let others = self.others.get_or_insert_default();
+            if others.len() >= at_most {
+                others.clear();
+            }
+            others.insert(old, earlier);
+        }
+    }
+}
+
+/// Where the access order goes on.
+#[derive(Debug)]
+pub(super) enum After {
+    /// At the beginning.
+    Start,
+    /// After that step's plugin answered.
+    Answer(usize, AuthorizeAnswer),
+}
+
+/// What the access order came to.
+#[derive(Debug)]
+pub(super) enum Access {
+    /// Yes, and how long that may be remembered.
+    Allow(Millis),
+    /// No, and how long that may be remembered.
+    Deny(Denial, Millis),
+    /// A plugin answers later; the step that was asked.
+    Parked(HookToken, usize),
+}
+
+/// The object of a decision.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Object<'a> {
+    /// Publish or Will.
+    Message(AccessAction, MessageRef<'a>),
+    /// Subscription.
+    Filter(&'a TopicFilter, QoS),
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker<'a> {
+    pub(super) facts: &'a Arc<ConnectionFacts>,
+    pub(super) principal: &'a Arc<Principal>,
+    pub(super) rules: Option<&'a RuleSet>,
+}
+
+/// Runs the access order: an explicit deny of the rules is final and comes first; then each step
+/// in turn may allow or deny; if none does, the answer is no.
+pub(super) fn decide<S: Shell>(
+    now: Millis,
+    order: &[AccessStep],
+    asker: Asker<'_>,
+    object: Object<'_>,
+    after: After,
+    last_token: &mut u64,
+    shell: &mut S,
+) -> Access {
+    let mut good_until = Millis::NEVER;
+    let first = match after {
+        After::Start => 0,
+        After::Answer(step, answer) => {
+            good_until = good_for(now, answer.ttl_ms);
+            match answer.verdict {
+                Verdict::Allow => return Access::Allow(good_until),
+                Verdict::Deny(denial) => return Access::Deny(denial, good_until),
+                Verdict::Next => step + 1,
+            }
+        }
+    };
+    let rules = if order.contains(&AccessStep::Rules) {
+        asker.rules.map_or(Decision::NoMatch, |rules| ask_rules(rules, asker, object))
+    } else {
+        Decision::NoMatch
+    };
+    if let Decision::Deny(_) = rules {
+        return Access::Deny(Denial::new(ReasonCode::NotAuthorized), Millis::NEVER);
+    }
+    for (index, step) in order.iter().enumerate().skip(first) {
+        let plugin = match *step {
+            AccessStep::Rules if matches!(rules, Decision::Allow(_)) => {
+                return Access::Allow(good_until);
+            }
+            AccessStep::Rules => continue,
+            AccessStep::Plugin(plugin) => plugin,
+        };
+        *last_token += 1;
+        let token = HookToken(*last_token);
+        match shell.authorize(token, plugin, request(asker, object)) {
+            HookReply::Parked => return Access::Parked(token, index),
+            HookReply::Now(answer) => {
+                good_until = good_until.min(good_for(now, answer.ttl_ms));
+                match answer.verdict {
+                    Verdict::Allow => return Access::Allow(good_until),
+                    Verdict::Deny(denial) => return Access::Deny(denial, good_until),
+                    Verdict::Next => {}
+                }
+            }
+        }
+    }
+    Access::Deny(Denial::new(ReasonCode::NotAuthorized), good_until)
+}
+
+fn good_for(now: Millis, ttl_ms: u32) -> Millis {
+    now + u64::from(ttl_ms)
+}
+
+fn ask_rules(rules: &RuleSet, asker: Asker<'_>, object: Object<'_>) -> Decision {
+    let requester = Requester {
+        client_id: &asker.facts.client_id,
+        username: asker.principal.name.as_deref(),
+        roles: &asker.principal.roles,
+    };
+    match object {
+        Object::Message(_, message) => rules.decide_publish(&requester, message.topic),
+        Object::Filter(filter, _) => rules.decide_subscribe(&requester, filter),
+    }
+}
+
+fn request<'a>(asker: Asker<'a>, object: Object<'a>) -> AuthorizeRequest<'a> {
+    let Asker { facts: connection, principal, .. } = asker;
+    match object {
+        Object::Message(action, message) => AuthorizeRequest {
+            connection,
+            principal,
+            action,
+            topic: message.topic,
+            qos: message.qos,
+            retain: message.retain,
+            payload_length: u32::try_from(message.payload.len()).unwrap_or(u32::MAX),
+        },
+        Object::Filter(filter, qos) => AuthorizeRequest {
+            connection,
+            principal,
+            action: AccessAction::Subscribe,
+            topic: filter.as_str(),
+            qos,
+            retain: false,
+            payload_length: 0,
+        },
+    }
+}
+
+impl<S: Shell> Worker<S> {
+    /// Asks the access order; remembers publish decisions on the connection.
+    pub(super) fn authorize(
+        &mut self,
+        now: Millis,
+        slot: ConnSlot,
+        object: Object<'_>,
+        route: Option<RouteRef>,
+        after: After,
+        shell: &mut S,
+    ) -> Access {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return Access::Deny(Denial::new(ReasonCode::NotAuthorized), Millis::NEVER);
+        };
+        let flags = match object {
+            Object::Message(AccessAction::Publish, message) => {
+                Some((message.qos as u8) << 1 | u8::from(message.retain))
+            }
+            Object::Message(..) | Object::Filter(..) => None,
+        };
+        let memory = route.zip(flags);
+        if let (Some((route, flags)), After::Start) = (memory, &after)
+            && let Some(answer) = conn.decisions.recall(route, flags, self.generation, now)
+        {
+            return match answer {
+                Ok(()) => Access::Allow(now),
+                Err(denial) => Access::Deny(denial, now),
+            };
+        }
+        let asker = Asker {
+            facts: &conn.facts,
+            principal: &conn.principal,
+            rules: self.rules.get(&conn.tenant.id).map(|rules| &**rules),
+        };
+        let tokens = &mut self.next_token;
+        let access = decide(now, &self.access, asker, object, after, tokens, shell);
+        let (good_until, denial) = match &access {
+            Access::Parked(token, step) => {
+                let what = match object {
+                    Object::Message(AccessAction::Will, _) if conn.pending.is_some() => {
+                        ParkedFor::Will(*step)
+                    }
+                    Object::Message(..) => ParkedFor::Publish,
+                    Object::Filter(..) => ParkedFor::Subscribe(*step),
+                };
+                self.parked.insert(*token, Parked { conn: slot, what });
+                return access;
+            }
+            Access::Allow(good_until) => (*good_until, None),
+            Access::Deny(denial, good_until) => (*good_until, Some(Box::new(denial.clone()))),
+        };
+        if let Some((route, flags)) = memory
+            && good_until > now
+        {
+            let remembered = Remembered { generation: self.generation, good_until, denial };
+            conn.decisions.remember(route, flags, remembered, self.limits.decisions_max);
+        }
+        access
+    }
+}

@@ -1,0 +1,247 @@
+//! The end of connections and sessions: Wills, draining, expiry [MQTT 3.14, 4.1].
+//! What must not live here: why a connection is closed.
+
+use std::sync::Arc;
+
+use crate::action::{Observation, Shell};
+use crate::ids::{ConnId, ConnSlot, SessionSlot};
+use crate::reason::{ReasonCode, Version};
+use crate::router::Subscriber;
+use crate::session::DelayedWill;
+use crate::store::Op;
+use crate::time::Millis;
+
+use super::access::Decisions;
+use super::connect::will_message;
+use super::{Connection, Phase, Waiter, Worker};
+
+impl<S: Shell> Worker<S> {
+    pub(super) fn handle_disconnect(
+        &mut self,
+        now: Millis,
+        slot: ConnSlot,
+        code: ReasonCode,
+        session_expiry_seconds: Option<u32>,
+        shell: &mut S,
+    ) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        if let (Some(seconds), Some(session)) =
+            (session_expiry_seconds, self.sessions.get_mut(conn.session))
+        {
+            if session.state.expiry_seconds == 0 && seconds != 0 {
+                let code = ReasonCode::ProtocolError; // MQTT 5, 3.14.2.2.2
+                return self.close_connection(now, slot, Some(code), true, shell);
+            }
+            session.state.expiry_seconds = seconds.min(self.limits.session_expiry_seconds_max);
+            if session.state.is_durable() {
+                self.commits.push(Op::SessionPut {
+                    session: session.state.id,
+                    tenant: session.state.tenant,
+                    client_id: Arc::clone(&session.state.client_id),
+                    expiry_seconds: session.state.expiry_seconds,
+                });
+            } else {
+                self.commits.push(Op::SessionEnd { session: session.state.id });
+            }
+        }
+        if conn.facts.version == Version::V3 || code == ReasonCode::Success {
+            conn.will = None; // [MQTT-3.14.4-3]
+        }
+        self.close_connection(now, slot, None, true, shell);
+    }
+
+    /// Closes a connection: its Will is published or begins its delay, publishes that were
+    /// received go on, and its session stays or ends.
+    pub(super) fn close_connection(
+        &mut self,
+        now: Millis,
+        slot: ConnSlot,
+        code: Option<ReasonCode>,
+        with_will: bool,
+        shell: &mut S,
+    ) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        if conn.phase == Phase::Closing {
+            return;
+        }
+        let was = std::mem::replace(&mut conn.phase, Phase::Closing);
+        conn.requests.clear();
+        conn.pending = None;
+        let will = conn.will.take().filter(|_| with_will && was == Phase::Live);
+        if let Some(link) = conn.link.take() {
+            // Before CONNACK there is no DISCONNECT [MQTT-3.2.0-1].
+            shell.close(&link, code.filter(|_| was == Phase::Live));
+        }
+        let place = conn.session;
+        if was == Phase::Live {
+            let id = conn.id;
+            shell.observe(Observation::Disconnected { id, facts: &conn.facts, code });
+        }
+        let (facts, principal) = (Arc::clone(&conn.facts), Arc::clone(&conn.principal));
+        let Some(session) = self.sessions.get_mut(place) else {
+            return self.finish_if_drained(now, slot, shell);
+        };
+        if session.waiter == Some(Waiter::Local(slot)) {
+            session.waiter = None;
+        }
+        if !session.live.as_ref().is_some_and(|live| live.conn == slot) {
+            self.finish_if_drained(now, slot, shell);
+            return self.free_session(now, place, shell);
+        }
+        session.live = None;
+        session.closing = Some(slot);
+        self.counters.messages_dropped += session.state.outbound.detach() as u64;
+        let ends = session.state.expiry_seconds == 0;
+        if ends {
+            self.unsubscribe_all(place);
+        }
+        if let Some(will) = will {
+            let delay = u64::from(will.delay_seconds);
+            if ends || delay == 0 {
+                self.publish_will(now, slot, will_message(now, *will), shell);
+            } else if let Some(session) = self.sessions.get_mut(place) {
+                let due = now.plus_seconds(delay);
+                session.state.delayed_will =
+                    Some(Box::new(DelayedWill { will, due, facts, principal }));
+                self.timers.push(std::cmp::Reverse((due, place)));
+            }
+        }
+        self.finish_if_drained(now, slot, shell);
+    }
+
+    /// Forgets a closed connection when nothing of it is left to do; then its session is free.
+    pub(super) fn finish_if_drained(&mut self, now: Millis, slot: ConnSlot, shell: &mut S) {
+        let Some(conn) = self.conns.get(slot) else { return };
+        if conn.phase != Phase::Closing || !conn.line.is_empty() {
+            return;
+        }
+        let place = conn.session;
+        self.conns.remove(slot);
+        shell.forget(slot);
+        if let Some(session) = self.sessions.get_mut(place)
+            && session.closing == Some(slot)
+        {
+            session.closing = None;
+            self.free_session(now, place, shell);
+        }
+    }
+
+    /// A session has no connection any more: whoever waits gets it, or it ends, or it waits.
+    pub(super) fn free_session(&mut self, now: Millis, place: SessionSlot, shell: &mut S) {
+        let Some(session) = self.sessions.get_mut(place) else { return };
+        let is_busy =
+            session.live.is_some() || session.closing.is_some() || session.arriving.is_some();
+        if is_busy || self.fences.contains_key(&place) {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(place) else { return };
+        let ends = session.state.expiry_seconds == 0;
+        match session.waiter.take() {
+            Some(Waiter::Local(slot)) if ends => {
+                self.end_session(now, place, shell);
+                self.attach(now, slot, shell);
+            }
+            Some(Waiter::Local(slot)) => self.settle(now, place, slot, true, shell),
+            Some(Waiter::Remote { to, to_slot, clean }) => {
+                self.hand_over(now, place, to, to_slot, clean || ends, shell);
+            }
+            None if ends => self.end_session(now, place, shell),
+            None => {
+                if session.state.expiry_seconds != u32::MAX && session.expires_at == Millis::NEVER {
+                    let seconds = u64::from(session.state.expiry_seconds);
+                    session.expires_at = now.plus_seconds(seconds);
+                    self.timers.push(std::cmp::Reverse((session.expires_at, place)));
+                }
+            }
+        }
+    }
+
+    /// Ends a session: its subscriptions and all else are gone, a delayed Will is published.
+    pub(super) fn end_session(&mut self, now: Millis, place: SessionSlot, shell: &mut S) {
+        self.unsubscribe_all(place);
+        let Some(session) = self.sessions.remove(place) else { return };
+        let state = session.state;
+        let Some(tenant) = self.shared.tenant(state.tenant) else { return };
+        let mut directory = tenant.directory();
+        let is_ours = directory
+            .get(&state.client_id)
+            .is_some_and(|owner| owner.worker == self.id && owner.slot == place);
+        if is_ours {
+            directory.remove(&state.client_id);
+        }
+        drop(directory);
+        if state.is_durable() {
+            self.commits.push(Op::SessionEnd { session: state.id });
+        }
+        if let Some(delayed) = state.delayed_will {
+            self.publish_delayed(now, &tenant, *delayed, shell);
+        }
+    }
+
+    fn unsubscribe_all(&mut self, place: SessionSlot) {
+        let Some(session) = self.sessions.get_mut(place) else { return };
+        if session.state.subscriptions.is_empty() {
+            return;
+        }
+        let subscriptions = std::mem::take(&mut session.state.subscriptions);
+        let Some(tenant) = self.shared.tenant(session.state.tenant) else { return };
+        let subscriber = Subscriber { worker: self.id, slot: place };
+        tenant.change(|tree| {
+            for filter in subscriptions.keys() {
+                tree.remove(filter, subscriber);
+            }
+        });
+    }
+
+    /// Something of a session may be due: its delayed Will or its expiry.
+    pub(super) fn handle_due(&mut self, now: Millis, place: SessionSlot, shell: &mut S) {
+        let Some(session) = self.sessions.get_mut(place) else { return };
+        if let Some(delayed) = session.state.delayed_will.take_if(|delayed| delayed.due <= now)
+            && let Some(tenant) = self.shared.tenant(session.state.tenant)
+        {
+            self.publish_delayed(now, &tenant, *delayed, shell);
+        }
+        if let Some(session) = self.sessions.get(place)
+            && session.expires_at <= now
+            && session.live.is_none()
+            && session.waiter.is_none()
+            && session.closing.is_none()
+            && !self.fences.contains_key(&place)
+        {
+            self.end_session(now, place, shell);
+        }
+    }
+
+    /// Publishes a Will whose connection is long gone, through a line of its own.
+    fn publish_delayed(
+        &mut self,
+        now: Millis,
+        tenant: &Arc<crate::router::TenantShared>,
+        delayed: DelayedWill,
+        shell: &mut S,
+    ) {
+        self.next_conn += 1;
+        let slot = self.conns.insert(Connection {
+            id: ConnId::new(self.id, self.next_conn),
+            link: None,
+            tenant: Arc::clone(tenant),
+            facts: delayed.facts,
+            principal: delayed.principal,
+            phase: Phase::Closing,
+            session: SessionSlot::default(),
+            pending: None,
+            will: None,
+            line: crate::ordering::Line::default(),
+            line_bytes: 0,
+            unacknowledged_qos1: 0,
+            reading: false,
+            requests: std::collections::VecDeque::new(),
+            route: None,
+            decisions: Decisions::default(),
+            last_received: now,
+            keep_alive_ms: 0,
+            congested_since: None,
+        });
+        self.publish_will(now, slot, will_message(now, *delayed.will), shell);
+    }
+}

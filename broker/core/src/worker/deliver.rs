@@ -1,0 +1,360 @@
+//! A message on its way out: retained store, local sessions, other workers, windows and queues.
+//! What must not live here: whether the message may pass at all.
+
+use std::sync::Arc;
+
+use crate::action::{Delivery, Observation, Reply, Shell};
+use crate::event::Mail;
+use crate::hook::Denial;
+use crate::ids::{ConnSlot, MessageId, PacketId, SessionSlot};
+use crate::message::{Message, MessageRef, QoS, SharedMessage};
+use crate::reason::ReasonCode;
+use crate::router::{MatchSet, Target};
+use crate::session::Queued;
+use crate::session::outbound::{Acknowledged, Next};
+use crate::store::Op;
+use crate::time::Millis;
+
+use super::publish::Refusal;
+use super::{Counters, Live, Session, Worker};
+
+impl<S: Shell> Worker<S> {
+    /// Retains a message where it asks for it, and gives it to everyone in the match set; how many.
+    #[expect(clippy::too_many_arguments, reason = "the hot path borrows its parts one by one")]
+    pub(super) fn deliver(
+        &mut self,
+        now: Millis,
+        slot: ConnSlot,
+        message: MessageRef<'_>,
+        kept: &mut Option<SharedMessage>,
+        id: Option<MessageId>,
+        set: &Arc<MatchSet>,
+        shell: &mut S,
+    ) -> Result<usize, Refusal> {
+        if message.retain {
+            self.retain(slot, message, kept)?;
+        }
+        self.deliver_here(now, message, kept, id, set, shell);
+        let here = set.of(self.id).len();
+        if set.len() > here {
+            let message = kept.get_or_insert_with(|| Arc::new(Message::new(message)));
+            let mut last = self.id;
+            for (worker, _) in set.iter() {
+                if worker != last && worker != self.id {
+                    let (message, set) = (Arc::clone(message), Arc::clone(set));
+                    shell.mail(worker, Mail::Deliver { message, id, set });
+                }
+                last = worker;
+            }
+        }
+        Ok(set.len())
+    }
+
+    fn retain(
+        &mut self,
+        slot: ConnSlot,
+        message: MessageRef<'_>,
+        kept: &mut Option<SharedMessage>,
+    ) -> Result<(), Refusal> {
+        let Some(conn) = self.conns.get(slot) else { return Ok(()) };
+        let shared = Arc::clone(kept.get_or_insert_with(|| Arc::new(Message::new(message))));
+        if message.payload.is_empty() {
+            conn.tenant.retained_mut().clear(message.topic); // [MQTT-3.3.1-6]
+        } else {
+            let set = conn.tenant.retained_mut().set(Arc::clone(&shared), &self.limits.retained);
+            if set.is_err() {
+                let denial = Denial {
+                    code: ReasonCode::QuotaExceeded,
+                    reason: Some("the retained messages of this tenant are at their limit".into()),
+                };
+                return Err(Refusal { denial, is_fault: false });
+            }
+        }
+        if message.qos == QoS::AtMostOnce {
+            self.store_retained(slot, &shared);
+        }
+        Ok(())
+    }
+
+    /// Gives a message to this worker's part of the match set.
+    pub(super) fn deliver_here(
+        &mut self,
+        now: Millis,
+        message: MessageRef<'_>,
+        kept: &mut Option<SharedMessage>,
+        id: Option<MessageId>,
+        set: &MatchSet,
+        shell: &mut S,
+    ) {
+        for target in set.of(self.id) {
+            if let Some(session) = self.sessions.get_mut(target.slot) {
+                let mut out = Out {
+                    limits: &self.limits,
+                    commits: &mut self.commits,
+                    counters: &mut self.counters,
+                    shell,
+                };
+                out.give(now, session, target, message, kept, id);
+                if let Some(live) = &session.live
+                    && let Some(conn) = self.conns.get_mut(live.conn)
+                    && conn.congested_since.is_none()
+                    && session.state.outbound.queued() > 0
+                    && shell.is_congested(&live.link)
+                {
+                    conn.congested_since = Some(now);
+                }
+            }
+        }
+    }
+
+    /// Sends what waits for a session, as far as its window and its socket take it.
+    pub(super) fn drain(&mut self, now: Millis, slot: SessionSlot, shell: &mut S) {
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let mut out = Out {
+            limits: &self.limits,
+            commits: &mut self.commits,
+            counters: &mut self.counters,
+            shell,
+        };
+        out.drain(now, session);
+        if let Some(live) = &session.live
+            && let Some(conn) = self.conns.get_mut(live.conn)
+        {
+            let waits = session.state.outbound.queued() > 0 && shell.is_congested(&live.link);
+            if !waits {
+                conn.congested_since = None;
+            } else if conn.congested_since.is_none() {
+                conn.congested_since = Some(now);
+            }
+        }
+    }
+
+    /// Queues messages for a session that came while it was on its way, or were retained.
+    pub(super) fn queue_all(
+        &mut self,
+        slot: SessionSlot,
+        messages: impl IntoIterator<Item = Queued>,
+        shell: &mut S,
+    ) {
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let mut out = Out {
+            limits: &self.limits,
+            commits: &mut self.commits,
+            counters: &mut self.counters,
+            shell,
+        };
+        for queued in messages {
+            out.queue(session, queued);
+        }
+    }
+
+    pub(super) fn handle_puback(
+        &mut self,
+        now: Millis,
+        slot: ConnSlot,
+        packet_id: PacketId,
+        shell: &mut S,
+    ) {
+        self.handle_acknowledged(now, slot, packet_id, shell, |outbound| outbound.puback(packet_id));
+    }
+
+    pub(super) fn handle_pubrec(
+        &mut self,
+        now: Millis,
+        slot: ConnSlot,
+        packet_id: PacketId,
+        code: ReasonCode,
+        shell: &mut S,
+    ) {
+        self.handle_acknowledged(now, slot, packet_id, shell, |outbound| {
+            outbound.pubrec(packet_id, code)
+        });
+    }
+
+    pub(super) fn handle_pubcomp(
+        &mut self,
+        now: Millis,
+        slot: ConnSlot,
+        packet_id: PacketId,
+        shell: &mut S,
+    ) {
+        self.handle_acknowledged(now, slot, packet_id, shell, |outbound| {
+            match outbound.pubcomp(packet_id) {
+                Acknowledged::Unknown => Acknowledged::Done(None), // late or repeated: nothing is due
+                other => other,
+            }
+        });
+    }
+
+    fn handle_acknowledged(
+        &mut self,
+        now: Millis,
+        slot: ConnSlot,
+        packet_id: PacketId,
+        shell: &mut S,
+        acknowledge: impl FnOnce(&mut crate::session::outbound::Outbound) -> Acknowledged,
+    ) {
+        let Some(conn) = self.conns.get(slot) else { return };
+        let Some(session) = self.sessions.get_mut(conn.session) else { return };
+        let state = &mut session.state;
+        let reply = match acknowledge(&mut state.outbound) {
+            Acknowledged::Done(id) => {
+                if let Some(message) = id {
+                    self.commits.push(Op::Dequeue { session: state.id, message });
+                }
+                None
+            }
+            Acknowledged::Release(id) => {
+                if let Some(message) = id {
+                    self.commits.push(Op::Received { session: state.id, message });
+                }
+                Some(ReasonCode::Success)
+            }
+            Acknowledged::ReleaseAgain => Some(ReasonCode::Success),
+            Acknowledged::Unknown => None,
+        };
+        if let (Some(code), Some(link)) = (reply, &conn.link) {
+            shell.send(link, Reply::PubRel(packet_id, code));
+        }
+        if state.outbound.has_next() {
+            self.drain(now, conn.session, shell);
+        }
+    }
+}
+
+/// The parts of a worker that sending needs, borrowed beside a session.
+struct Out<'a, S: Shell> {
+    limits: &'a crate::limits::Limits,
+    commits: &'a mut super::commit::Commits,
+    counters: &'a mut Counters,
+    shell: &'a mut S,
+}
+
+impl<S: Shell> Out<'_, S> {
+    fn give(
+        &mut self,
+        now: Millis,
+        session: &mut Session<S::Link>,
+        target: &Target,
+        message: MessageRef<'_>,
+        kept: &mut Option<SharedMessage>,
+        id: Option<MessageId>,
+    ) {
+        let Some(grant) = target.grant(message.qos, message.publisher) else { return };
+        let retain = grant.retain_as_published && message.retain; // [MQTT-3.3.1-12]
+        let outbound = &session.state.outbound;
+        if let (Some(live), QoS::AtMostOnce) = (&session.live, grant.qos)
+            && outbound.is_open_qos0()
+            && !self.shell.is_congested(&live.link)
+        {
+            let delivery = Delivery {
+                message,
+                qos: QoS::AtMostOnce,
+                retain,
+                dup: false,
+                packet_id: None,
+                subscription_ids: &grant.identifiers,
+                expiry_seconds: remaining_seconds(now, message.expires_at),
+            };
+            return self.sent(delivery, live, &session.state.client_id);
+        }
+        if grant.qos == QoS::AtMostOnce && session.live.is_none() {
+            return; // QoS 0 is not kept for a client that is away
+        }
+        let shared = kept.get_or_insert_with(|| Arc::new(Message::new(message)));
+        let queued = Queued {
+            message: Arc::clone(shared),
+            id: if target.durable && grant.qos > QoS::AtMostOnce { id } else { None },
+            qos: grant.qos,
+            retain,
+            subscription_ids: (!grant.identifiers.is_empty())
+                .then(|| grant.identifiers.into_boxed_slice()),
+        };
+        self.queue(session, queued);
+        self.drain(now, session);
+    }
+
+    /// Puts a message behind the others of a session.
+    fn queue(&mut self, session: &mut Session<S::Link>, queued: Queued) {
+        if let Some(waiting) = &mut session.arriving {
+            if waiting.len() < self.limits.queue_messages_max {
+                waiting.push(queued);
+            } else {
+                self.dropped(&session.state.client_id, &queued, ReasonCode::QuotaExceeded);
+            }
+            return;
+        }
+        if let Err(victim) = session.state.outbound.push(queued, self.limits) {
+            if let Some(message) = victim.id {
+                self.commits.push(Op::Dequeue { session: session.state.id, message });
+            }
+            self.dropped(&session.state.client_id, &victim, ReasonCode::QuotaExceeded);
+        }
+    }
+
+    fn drain(&mut self, now: Millis, session: &mut Session<S::Link>) {
+        let Some(live) = &session.live else { return };
+        let mut expired = Vec::new();
+        while session.state.outbound.has_next() && !self.shell.is_congested(&live.link) {
+            let Some(next) = session.state.outbound.poll_next(now, &mut expired) else { break };
+            let (queued, packet_id, dup) = match next {
+                Next::Release(packet_id) => {
+                    self.shell.send(&live.link, Reply::PubRel(packet_id, ReasonCode::Success));
+                    continue;
+                }
+                Next::Publish { queued, packet_id, dup } => (queued, packet_id, dup),
+            };
+            let delivery = Delivery {
+                message: queued.message.as_ref().as_ref(),
+                qos: queued.qos,
+                retain: queued.retain,
+                dup,
+                packet_id,
+                subscription_ids: queued.subscription_ids.as_deref().unwrap_or(&[]),
+                expiry_seconds: remaining_seconds(now, queued.message.expires_at),
+            };
+            if self.shell.deliver(&live.link, delivery) {
+                self.counters.messages_sent += 1;
+                if let (Some(message), Some(packet_id), false) = (queued.id, packet_id, dup) {
+                    let session = session.state.id;
+                    self.commits.push(Op::InFlight { session, message, packet_id });
+                }
+                continue;
+            }
+            // [MQTT-3.1.2-25]: as if it had been sent and acknowledged.
+            if let Some(packet_id) = packet_id {
+                session.state.outbound.free(packet_id);
+            }
+            expired.extend(queued.id);
+            self.dropped(&session.state.client_id, &queued, ReasonCode::PacketTooLarge);
+        }
+        for message in expired {
+            self.commits.push(Op::Dequeue { session: session.state.id, message });
+        }
+    }
+
+    fn sent(&mut self, delivery: Delivery<'_>, live: &Live<S::Link>, client_id: &str) {
+        if self.shell.deliver(&live.link, delivery) {
+            self.counters.messages_sent += 1;
+        } else {
+            self.counters.messages_dropped += 1;
+            let (topic, code) = (delivery.message.topic, ReasonCode::PacketTooLarge);
+            self.shell.observe(Observation::Dropped { client_id, topic, code });
+        }
+    }
+
+    fn dropped(&mut self, client_id: &str, queued: &Queued, code: ReasonCode) {
+        self.counters.messages_dropped += 1;
+        let topic = queued.message.topic();
+        self.shell.observe(Observation::Dropped { client_id, topic, code });
+    }
+}
+
+/// Message Expiry Interval to send: what was received less the time that the message waited
+/// [MQTT-3.3.2-6], at least 1.
+fn remaining_seconds(now: Millis, expires_at: Millis) -> Option<u32> {
+    if expires_at == Millis::NEVER {
+        return None;
+    }
+    Some(u32::try_from(expires_at.since(now).div_ceil(1000)).unwrap_or(u32::MAX).max(1))
+}

@@ -1,0 +1,411 @@
+//! One worker: its connections and sessions, and the one door through which all events come.
+//! What must not live here: what a single kind of event does; that is in the files beside.
+
+mod access;
+mod close;
+mod commit;
+mod connect;
+mod deliver;
+mod entry;
+mod hooks;
+mod line;
+mod moves;
+mod publish;
+mod subscribe;
+
+use std::collections::{BinaryHeap, VecDeque};
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use slotmap::SlotMap;
+
+use crate::access::RuleSet;
+use crate::action::{AccessOrder, Reply, Shell};
+use crate::event::{Closed, Event, Mail, Packet, Will};
+use crate::hook::{ConnectionFacts, HookAnswer, Principal};
+use crate::ids::{ConnId, ConnSlot, HookToken, SessionSlot, TenantId, WorkerId};
+use crate::limits::Limits;
+use crate::ordering::Line;
+use crate::reason::ReasonCode;
+use crate::router::{RouteRef, Routes, Shared, TenantShared};
+use crate::session::{Queued, SessionState};
+use crate::time::Millis;
+
+use access::Decisions;
+use commit::Commits;
+use connect::PendingConnect;
+use entry::Entry;
+use subscribe::Request;
+
+/// What a worker is made of.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Its number.
+    pub id: WorkerId,
+    /// How many workers there are.
+    pub workers: u16,
+    /// Makes assigned Client Identifiers differ between runs of the broker.
+    pub seed: u64,
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    /// Its bounds.
+    pub limits: Limits,
+    /// The access order.
+    pub access: AccessOrder,
+}
+
+/// What a worker counted since it began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// PUBLISH packets received.
+    pub messages_received: u64,
+    /// PUBLISH packets sent.
+    pub messages_sent: u64,
+    /// Messages that did not fit a queue, expired, or were too large for their client.
+    pub messages_dropped: u64,
+    /// Publishes and subscriptions refused.
+    pub denied: u64,
+}
+
+type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// One worker.
+#[derive(Debug)]
+pub struct Worker<S: Shell> {
+    id: WorkerId,
+    workers: u16,
+    seed: u64,
+    shared: Arc<Shared>,
+    limits: Limits,
+    access: AccessOrder,
+    rules: FastMap<TenantId, Arc<RuleSet>>,
+    /// Changes whenever remembered access decisions are void.
+    generation: u32,
+    conns: SlotMap<ConnSlot, Connection<S::Link>>,
+    sessions: SlotMap<SessionSlot, Session<S::Link>>,
+    routes: Routes,
+    parked: FastMap<HookToken, Parked>,
+    fences: FastMap<SessionSlot, moves::Leaving>,
+    timers: BinaryHeap<Reverse<(Millis, SessionSlot)>>,
+    commits: Commits,
+    next_token: u64,
+    next_conn: u64,
+    next_session: u64,
+    next_message: u64,
+    counters: Counters,
+    closing_all: bool,
+}
+
+/// A Network Connection.
+#[derive(Debug)]
+struct Connection<L> {
+    id: ConnId,
+    /// None once the connection is closed.
+    link: Option<L>,
+    tenant: Arc<TenantShared>,
+    facts: Arc<ConnectionFacts>,
+    principal: Arc<Principal>,
+    phase: Phase,
+    session: SessionSlot,
+    /// Until the client is connected.
+    pending: Option<Box<PendingConnect>>,
+    will: Option<Box<Will>>,
+    line: Line<Entry>,
+    line_bytes: usize,
+    /// QoS 1 publishes in the line; those of QoS 2 are counted by the session.
+    unacknowledged_qos1: u16,
+    reading: bool,
+    requests: VecDeque<Request>,
+    route: Option<RouteRef>,
+    decisions: Decisions,
+    last_received: Millis,
+    keep_alive_ms: u64,
+    congested_since: Option<Millis>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// Hooks are asked who this is.
+    Authenticating,
+    /// The session is on its way, or its last connection still drains.
+    Waiting,
+    /// Connected.
+    Live,
+    /// Closed; publishes that were received are still worked on.
+    Closing,
+}
+
+/// A session with what belongs to this worker alone.
+#[derive(Debug)]
+struct Session<L> {
+    state: SessionState,
+    live: Option<Live<L>>,
+    /// The last connection, while it drains.
+    closing: Option<ConnSlot>,
+    /// Who gets the session as soon as it is free.
+    waiter: Option<Waiter>,
+    /// It is on its way from another worker; what came for it meanwhile.
+    arriving: Option<Vec<Queued>>,
+    /// When it expires; set while it has no connection.
+    expires_at: Millis,
+}
+
+#[derive(Debug)]
+struct Live<L> {
+    conn: ConnSlot,
+    link: L,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Waiter {
+    Local(ConnSlot),
+    Remote { to: WorkerId, to_slot: SessionSlot, clean: bool },
+}
+
+/// Who waits for a hook's answer.
+#[derive(Clone, Copy, Debug)]
+struct Parked {
+    conn: ConnSlot,
+    what: ParkedFor,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum ParkedFor {
+    Authenticate,
+    /// The Will's topic at CONNECT; the step of the access order that was asked.
+    Will(usize),
+    /// The oldest undecided publish of the connection's line.
+    Publish,
+    /// The first pending SUBSCRIBE; the step of the access order that was asked.
+    Subscribe(usize),
+}
+
+impl<S: Shell> Worker<S> {
+    /// A worker without connections.
+    #[must_use]
+    pub fn new(setup: Setup) -> Self {
+        let Setup { id, workers, seed, shared, limits, access } = setup;
+        Self {
+            id,
+            workers,
+            seed,
+            shared,
+            limits,
+            access,
+            rules: FastMap::default(),
+            generation: 0,
+            conns: SlotMap::default(),
+            sessions: SlotMap::default(),
+            routes: Routes::default(),
+            parked: FastMap::default(),
+            fences: FastMap::default(),
+            timers: BinaryHeap::new(),
+            commits: Commits::default(),
+            next_token: 0,
+            next_conn: 0,
+            next_session: 0,
+            next_message: 0,
+            counters: Counters::default(),
+            closing_all: false,
+        }
+    }
+
+    /// Does what an event calls for. After a run of events, call [`Worker::flush`].
+    pub fn handle(&mut self, now: Millis, event: Event<'_>, shell: &mut S) {
+        match event {
+            Event::Packet(slot, packet) => self.handle_packet(now, slot, packet, shell),
+            Event::Closed(slot, Closed::Network) => {
+                self.close_connection(now, slot, None, true, shell);
+            }
+            Event::Closed(slot, Closed::Refused(code)) => {
+                self.close_connection(now, slot, Some(code), true, shell);
+            }
+            Event::Writable(slot) => {
+                if let Some(conn) = self.conns.get_mut(slot) {
+                    conn.congested_since = None;
+                    let session = conn.session;
+                    self.drain(now, session, shell);
+                }
+            }
+            Event::HookDone(token, answer) => self.handle_hook_done(now, token, answer, shell),
+            Event::Persisted(batch, result) => self.handle_persisted(now, batch, result, shell),
+            Event::Mail(mail) => self.handle_mail(now, mail, shell),
+            Event::Tick => self.handle_tick(now, shell),
+            Event::Rules(tenant, rules) => {
+                self.rules.insert(tenant, rules);
+                self.generation = self.generation.wrapping_add(1);
+            }
+            Event::Kick { tenant, principal, code } => {
+                let hit: Vec<ConnSlot> = self
+                    .conns
+                    .iter()
+                    .filter(|(_, conn)| {
+                        conn.tenant.id == tenant
+                            && conn.principal.name.as_deref() == Some(&*principal)
+                    })
+                    .map(|(slot, _)| slot)
+                    .collect();
+                for slot in hit {
+                    self.close_connection(now, slot, Some(code), true, shell);
+                }
+            }
+            Event::Shutdown => {
+                self.closing_all = true;
+                let all: Vec<ConnSlot> = self.conns.keys().collect();
+                for slot in all {
+                    self.close_connection(
+                        now,
+                        slot,
+                        Some(ReasonCode::ServerShuttingDown),
+                        false,
+                        shell,
+                    );
+                }
+            }
+        }
+    }
+
+    /// Ends a run of events: what has to be committed is handed to the store.
+    pub fn flush(&mut self, shell: &mut S) {
+        if let Some((batch, ops)) = self.commits.take_open() {
+            shell.persist(batch, ops);
+        }
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Connections that are open or drain.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Sessions, with and without a connection.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether nothing waits for a hook, a commit or another worker.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.parked.is_empty() && self.commits.is_settled() && self.fences.is_empty()
+    }
+
+    fn handle_packet(&mut self, now: Millis, slot: ConnSlot, packet: Packet<'_>, shell: &mut S) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        if conn.phase != Phase::Live {
+            return;
+        }
+        conn.last_received = now;
+        match packet {
+            Packet::Publish(publish) => self.handle_publish(now, slot, &publish, shell),
+            Packet::PubAck { packet_id, code: _ } => {
+                self.handle_puback(now, slot, packet_id, shell);
+            }
+            Packet::PubRec { packet_id, code } => {
+                self.handle_pubrec(now, slot, packet_id, code, shell);
+            }
+            Packet::PubRel { packet_id } => self.handle_pubrel(slot, packet_id, shell),
+            Packet::PubComp { packet_id } => self.handle_pubcomp(now, slot, packet_id, shell),
+            Packet::Subscribe { packet_id, identifier, filters } => {
+                self.handle_subscribe(now, slot, packet_id, identifier, filters, shell);
+            }
+            Packet::Unsubscribe { packet_id, filters } => {
+                self.handle_unsubscribe(now, slot, packet_id, filters, shell);
+            }
+            Packet::PingReq => {
+                if let Some(link) = &conn.link {
+                    shell.send(link, Reply::PingResp);
+                }
+            }
+            Packet::Disconnect { code, session_expiry_seconds } => {
+                self.handle_disconnect(now, slot, code, session_expiry_seconds, shell);
+            }
+        }
+    }
+
+    fn handle_hook_done(
+        &mut self,
+        now: Millis,
+        token: HookToken,
+        answer: HookAnswer,
+        shell: &mut S,
+    ) {
+        let Some(Parked { conn, what }) = self.parked.remove(&token) else { return };
+        if !self.conns.contains_key(conn) {
+            return;
+        }
+        match (what, answer) {
+            (ParkedFor::Authenticate, HookAnswer::Authenticate(answer)) => {
+                self.handle_authenticated(now, conn, answer, shell);
+            }
+            (ParkedFor::Will(step), HookAnswer::Authorize(answer)) => {
+                self.authorize_will(now, conn, access::After::Answer(step, answer), shell);
+            }
+            (ParkedFor::Publish, answer) => {
+                self.advance_line(now, conn, Some(answer), shell);
+            }
+            (ParkedFor::Subscribe(step), HookAnswer::Authorize(answer)) => {
+                self.advance_requests(now, conn, Some((step, answer)), shell);
+            }
+            (_, answer) => {
+                debug_assert!(false, "the answer {answer:?} is not to the question {what:?}");
+                self.close_connection(now, conn, Some(ReasonCode::UnspecifiedError), true, shell);
+            }
+        }
+    }
+
+    fn handle_mail(&mut self, now: Millis, mail: Mail, shell: &mut S) {
+        match mail {
+            Mail::Deliver { message, id, set } => {
+                let mut kept = Some(Arc::clone(&message));
+                self.deliver_here(now, message.as_ref().as_ref(), &mut kept, id, &set, shell);
+            }
+            Mail::Take { slot, to, to_slot, clean } => {
+                self.handle_take(now, slot, to, to_slot, clean, shell);
+            }
+            Mail::Moved { slot, state } => self.handle_moved(now, slot, state, shell),
+            Mail::Fence { from, slot } => self.handle_fence(from, slot, shell),
+            Mail::FenceDone { slot } => self.handle_fence_done(slot, shell),
+        }
+    }
+
+    fn handle_tick(&mut self, now: Millis, shell: &mut S) {
+        let write_timeout = u64::from(self.limits.write_timeout_seconds) * 1000;
+        let late: Vec<(ConnSlot, ReasonCode)> = self
+            .conns
+            .iter()
+            .filter(|(_, conn)| conn.phase == Phase::Live)
+            .filter_map(|(slot, conn)| {
+                let silent = now.since(conn.last_received);
+                if conn.keep_alive_ms > 0 && conn.reading && silent > conn.keep_alive_ms {
+                    return Some((slot, ReasonCode::KeepAliveTimeout));
+                }
+                let since = conn.congested_since?;
+                (now.since(since) > write_timeout).then_some((slot, ReasonCode::QuotaExceeded))
+            })
+            .collect();
+        for (slot, code) in late {
+            self.close_connection(now, slot, Some(code), true, shell);
+        }
+        while let Some(&Reverse((due, slot))) = self.timers.peek() {
+            if due > now {
+                break;
+            }
+            self.timers.pop();
+            self.handle_due(now, slot, shell);
+        }
+    }
+
+    /// A number for a hook's question.
+    fn token(&mut self) -> HookToken {
+        self.next_token += 1;
+        HookToken(self.next_token)
+    }
+}

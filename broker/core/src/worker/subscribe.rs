@@ -1,0 +1,343 @@
+//! SUBSCRIBE and UNSUBSCRIBE: filters, access, retained messages [MQTT 3.8, 3.10].
+//! What must not live here: matching.
+
+use std::sync::Arc;
+
+use crate::action::{Reply, Shell};
+use crate::event::SubscribeFilter;
+use crate::hook::AuthorizeAnswer;
+use crate::ids::{ConnSlot, PacketId, SessionSlot};
+use crate::message::QoS;
+use crate::reason::ReasonCode;
+use crate::router::{Subscriber, Subscription};
+use crate::session::Queued;
+use crate::store::{Op, StoreFault, SubscriptionOptions};
+use crate::time::Millis;
+use crate::topic::TopicFilter;
+
+use super::access::{Access, After, Object};
+use super::commit::{self, fault_code};
+use super::Worker;
+
+/// A SUBSCRIBE or UNSUBSCRIBE that is being worked on; they are answered in order.
+#[derive(Debug)]
+pub(super) enum Request {
+    Subscribe { packet_id: PacketId, identifier: u32, filters: Vec<Wanted>, next: usize },
+    Unsubscribe { packet_id: PacketId, filters: Vec<Box<str>> },
+}
+
+/// One filter of a SUBSCRIBE.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    filter: Result<TopicFilter, ReasonCode>,
+    asked: SubscribeFilter,
+}
+
+/// A SUBSCRIBE that was carried out, until it is durable.
+#[derive(Debug)]
+pub(super) struct Subscribed {
+    conn: ConnSlot,
+    session: SessionSlot,
+    packet_id: PacketId,
+    codes: Vec<ReasonCode>,
+    filters: Vec<TopicFilter>,
+    retained: Vec<Queued>,
+}
+
+impl<S: Shell> Worker<S> {
+    pub(super) fn handle_subscribe(
+        &mut self,
+        now: Millis,
+        slot: ConnSlot,
+        packet_id: PacketId,
+        identifier: u32,
+        filters: Vec<SubscribeFilter>,
+        shell: &mut S,
+    ) {
+        let filters = filters.into_iter().map(|asked| Wanted { filter: parse(&asked.filter), asked });
+        let filters: Vec<Wanted> = filters.collect();
+        let request = Request::Subscribe { packet_id, identifier, filters, next: 0 };
+        self.enqueue_request(now, slot, request, shell);
+    }
+
+    pub(super) fn handle_unsubscribe(
+        &mut self,
+        now: Millis,
+        slot: ConnSlot,
+        packet_id: PacketId,
+        filters: Vec<Box<str>>,
+        shell: &mut S,
+    ) {
+        let request = Request::Unsubscribe { packet_id, filters };
+        self.enqueue_request(now, slot, request, shell);
+    }
+
+    fn enqueue_request(&mut self, now: Millis, slot: ConnSlot, request: Request, shell: &mut S) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        conn.requests.push_back(request);
+        if conn.requests.len() == 1 {
+            return self.advance_requests(now, slot, None, shell);
+        }
+        if conn.requests.len() >= self.limits.subscribes_pending_max && conn.reading {
+            conn.reading = false;
+            if let Some(link) = &conn.link {
+                shell.set_reading(link, false);
+            }
+        }
+    }
+
+    /// Works on a connection's requests in order; `answer` is to the question of the first one.
+    pub(super) fn advance_requests(
+        &mut self,
+        now: Millis,
+        slot: ConnSlot,
+        mut answer: Option<(usize, AuthorizeAnswer)>,
+        shell: &mut S,
+    ) {
+        loop {
+            let Some(conn) = self.conns.get_mut(slot) else { return };
+            let Some(request) = conn.requests.pop_front() else { break };
+            match request {
+                Request::Unsubscribe { packet_id, filters } => {
+                    self.unsubscribe(slot, packet_id, &filters, shell);
+                }
+                Request::Subscribe { packet_id, identifier, mut filters, mut next } => {
+                    if self.ask_filters(now, slot, &mut filters, &mut next, answer.take(), shell) {
+                        self.subscribe(now, slot, packet_id, identifier, filters, shell);
+                        continue;
+                    }
+                    if let Some(conn) = self.conns.get_mut(slot) {
+                        let request = Request::Subscribe { packet_id, identifier, filters, next };
+                        conn.requests.push_front(request);
+                    }
+                    return;
+                }
+            }
+        }
+        self.advance_line(now, slot, None, shell); // reads on, if that had stopped
+    }
+
+    /// Asks for each filter whether it is allowed; false while a hook is waited for.
+    fn ask_filters(
+        &mut self,
+        now: Millis,
+        slot: ConnSlot,
+        filters: &mut [Wanted],
+        next: &mut usize,
+        mut answer: Option<(usize, AuthorizeAnswer)>,
+        shell: &mut S,
+    ) -> bool {
+        while let Some(wanted) = filters.get_mut(*next) {
+            if let Ok(filter) = &wanted.filter {
+                let after = match answer.take() {
+                    Some((step, answer)) => After::Answer(step, answer),
+                    None => After::Start,
+                };
+                let object = Object::Filter(filter, wanted.asked.qos);
+                match self.authorize(now, slot, object, None, after, shell) {
+                    Access::Parked(..) => return false,
+                    Access::Allow(_) => {}
+                    Access::Deny(denial, _) => {
+                        self.report_denial(slot, filter.as_str(), &denial, shell);
+                        wanted.filter = Err(denial.code);
+                    }
+                }
+            }
+            *next += 1;
+        }
+        true
+    }
+
+    fn subscribe(
+        &mut self,
+        now: Millis,
+        slot: ConnSlot,
+        packet_id: PacketId,
+        identifier: u32,
+        filters: Vec<Wanted>,
+        shell: &mut S,
+    ) {
+        let Some(conn) = self.conns.get(slot) else { return };
+        let place = conn.session;
+        let tenant = Arc::clone(&conn.tenant);
+        let Some(session) = self.sessions.get_mut(place) else { return };
+        let state = &mut session.state;
+        let (id, durable) = (state.id, state.is_durable());
+        let mut codes = Vec::with_capacity(filters.len());
+        let mut made: Vec<(TopicFilter, SubscriptionOptions, bool)> = Vec::new();
+        for Wanted { filter, asked } in filters {
+            let filter = match filter {
+                Ok(filter) => filter,
+                Err(code) => {
+                    codes.push(code);
+                    continue;
+                }
+            };
+            let options = SubscriptionOptions {
+                qos: asked.qos,
+                no_local: asked.no_local,
+                retain_as_published: asked.retain_as_published,
+                identifier,
+            };
+            let is_new = !state.subscriptions.contains_key(&filter);
+            if is_new && state.subscriptions.len() >= self.limits.subscriptions_max {
+                codes.push(ReasonCode::QuotaExceeded);
+                continue;
+            }
+            state.subscriptions.insert(filter.clone(), options);
+            if durable {
+                let (session, filter) = (id, filter.clone());
+                self.commits.push(Op::SubscriptionPut { session, filter, options });
+            }
+            codes.push(granted(asked.qos));
+            // [MQTT-3.3.1-9] to [MQTT-3.3.1-11]
+            let with_retained = match asked.retain_handling {
+                0 => true,
+                1 => is_new,
+                _ => false,
+            };
+            made.push((filter, options, with_retained));
+        }
+        let subscriber = Subscriber { worker: self.id, slot: place };
+        if !made.is_empty() {
+            tenant.change(|tree| {
+                for (filter, options, _) in &made {
+                    let options = *options;
+                    let subscription = Subscription { session: id, options, durable };
+                    tree.insert(filter, subscriber, subscription);
+                }
+            });
+        }
+        // After the trie: a message that comes in between is seen twice rather than never.
+        let mut retained = Vec::new();
+        for (filter, options, _) in made.iter().filter(|(_, _, with_retained)| *with_retained) {
+            tenant.retained().for_each_match(filter, now, |message| {
+                retained.push(Queued {
+                    message: Arc::clone(message),
+                    id: None,
+                    qos: message.qos.min(options.qos),
+                    retain: true,
+                    subscription_ids: (options.identifier != 0)
+                        .then(|| Box::from([options.identifier])),
+                });
+            });
+        }
+        let filters = made.into_iter().map(|(filter, _, _)| filter).collect::<Vec<_>>();
+        let is_written = durable && !filters.is_empty();
+        if is_written {
+            self.store_replay(id, &mut retained);
+        }
+        let done = Subscribed { conn: slot, session: place, packet_id, codes, filters, retained };
+        if is_written {
+            self.commits.after_open(commit::After::Subscribe(Box::new(done)));
+        } else {
+            self.finish_subscribe(now, done, Ok(()), shell);
+        }
+    }
+
+    /// Retained messages for a durable session are stored for it like any others.
+    fn store_replay(&mut self, session: crate::ids::SessionId, retained: &mut [Queued]) {
+        for queued in retained.iter_mut().filter(|queued| queued.qos > QoS::AtMostOnce) {
+            let id = self.message_id();
+            let message = Arc::clone(&queued.message);
+            self.commits.push(Op::Message { id, message });
+            self.commits.push(Op::Enqueue { session, message: id, qos: queued.qos });
+            queued.id = Some(id);
+        }
+    }
+
+    pub(super) fn finish_subscribe(
+        &mut self,
+        now: Millis,
+        subscribed: Subscribed,
+        result: Result<(), StoreFault>,
+        shell: &mut S,
+    ) {
+        let Subscribed { conn, session: place, packet_id, mut codes, filters, retained } =
+            subscribed;
+        if let Err(fault) = result {
+            codes.iter_mut().filter(|code| !code.is_error()).for_each(|code| {
+                *code = fault_code(fault);
+            });
+            self.remove_filters(place, filters.iter());
+        }
+        let Some(connection) = self.conns.get(conn) else { return };
+        if let Some(link) = &connection.link {
+            shell.send(link, Reply::SubAck(packet_id, &codes));
+        }
+        if result.is_ok() && !retained.is_empty() {
+            self.queue_all(place, retained, shell);
+            self.drain(now, place, shell);
+        }
+    }
+
+    fn unsubscribe(
+        &mut self,
+        slot: ConnSlot,
+        packet_id: PacketId,
+        filters: &[Box<str>],
+        shell: &mut S,
+    ) {
+        let Some(conn) = self.conns.get(slot) else { return };
+        let place = conn.session;
+        let Some(session) = self.sessions.get(place) else { return };
+        let state = &session.state;
+        let (id, durable) = (state.id, state.is_durable());
+        let mut gone = Vec::new();
+        let mut codes = Vec::with_capacity(filters.len());
+        for text in filters {
+            codes.push(match parse(text) {
+                Ok(filter) if state.subscriptions.contains_key(&filter) => {
+                    gone.push(filter);
+                    ReasonCode::Success
+                }
+                Ok(_) => ReasonCode::NoSubscriptionExisted,
+                Err(code) => code,
+            });
+        }
+        self.remove_filters(place, gone.iter());
+        if durable && !gone.is_empty() {
+            for filter in gone {
+                self.commits.push(Op::SubscriptionEnd { session: id, filter });
+            }
+            let after = commit::After::Unsubscribe { conn: slot, packet_id, codes };
+            return self.commits.after_open(after);
+        }
+        if let Some(link) = self.conns.get(slot).and_then(|conn| conn.link.as_ref()) {
+            shell.send(link, Reply::UnsubAck(packet_id, &codes));
+        }
+    }
+
+    fn remove_filters<'a>(
+        &mut self,
+        place: SessionSlot,
+        filters: impl Iterator<Item = &'a TopicFilter>,
+    ) {
+        let Some(session) = self.sessions.get_mut(place) else { return };
+        let Some(tenant) = self.shared.tenant(session.state.tenant) else { return };
+        let subscriber = Subscriber { worker: self.id, slot: place };
+        tenant.change(|tree| {
+            for filter in filters {
+                session.state.subscriptions.remove(filter);
+                tree.remove(filter, subscriber);
+            }
+        });
+    }
+}
+
+fn parse(text: &str) -> Result<TopicFilter, ReasonCode> {
+    let filter = TopicFilter::parse(text).map_err(|_| ReasonCode::TopicFilterInvalid)?;
+    if filter.share_group().is_some() {
+        return Err(ReasonCode::SharedSubscriptionsNotSupported);
+    }
+    Ok(filter)
+}
+
+const fn granted(qos: QoS) -> ReasonCode {
+    match qos {
+        QoS::AtMostOnce => ReasonCode::Success,
+        QoS::AtLeastOnce => ReasonCode::GrantedQos1,
+        QoS::ExactlyOnce => ReasonCode::GrantedQos2,
+    }
+}
+

@@ -1,0 +1,89 @@
+//! Mail between workers, and from the control runtime to them.
+//! What must not live here: what the mail says.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use atomic_waker::AtomicWaker;
+use wasmqtt_core::access::RuleSet;
+use wasmqtt_core::event::Mail;
+use wasmqtt_core::hook::HookAnswer;
+use wasmqtt_core::ids::{HookToken, TenantId};
+use wasmqtt_core::reason::ReasonCode;
+
+/// Items in a mailbox beyond which its senders stop reading from their sockets.
+pub(crate) const MAILBOX_ITEMS_MAX: usize = 16_384;
+
+/// What a worker finds in its mailbox.
+pub(crate) enum Letter {
+    /// From another worker.
+    Mail(Mail),
+    /// A hook that ran elsewhere has answered.
+    HookDone(HookToken, HookAnswer),
+    /// A tenant's rules changed; the sender waits until they are in force.
+    Rules(TenantId, Arc<RuleSet>, tokio::sync::mpsc::Sender<()>),
+    /// Close a principal's connections.
+    Kick { tenant: TenantId, principal: Box<str>, code: ReasonCode },
+    /// Say how you are.
+    Status(tokio::sync::mpsc::Sender<WorkerStatus>),
+    /// Close all connections; answered when they are closed.
+    Shutdown(tokio::sync::mpsc::Sender<()>),
+}
+
+/// How a worker is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct WorkerStatus {
+    pub(crate) connections: usize,
+    pub(crate) sessions: usize,
+    pub(crate) counters: wasmqtt_core::worker::Counters,
+}
+
+/// One worker's mailbox.
+#[derive(Default)]
+pub(crate) struct Mailbox {
+    letters: Mutex<Vec<Letter>>,
+    count: AtomicUsize,
+    pending: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Mailbox {
+    /// Appends letters, leaving `letters` empty, and wakes the worker at most once.
+    pub(crate) fn append(&self, letters: &mut Vec<Letter>) {
+        if letters.is_empty() {
+            return;
+        }
+        self.count.fetch_add(letters.len(), Ordering::Relaxed);
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner).append(letters);
+        self.wake();
+    }
+
+    /// Appends one letter.
+    pub(crate) fn post(&self, letter: Letter) {
+        self.append(&mut vec![letter]);
+    }
+
+    /// Has its worker look into it, also when nothing came.
+    pub(crate) fn wake(&self) {
+        if !self.pending.swap(true, Ordering::AcqRel) {
+            self.waker.wake();
+        }
+    }
+
+    /// Whether senders should stop reading.
+    pub(crate) fn is_full(&self) -> bool {
+        self.count.load(Ordering::Relaxed) > MAILBOX_ITEMS_MAX
+    }
+
+    /// Swaps what is there into `letters`, which is empty.
+    pub(crate) fn poll_take(&self, letters: &mut Vec<Letter>, cx: &mut Context<'_>) -> Poll<()> {
+        self.waker.register(cx.waker());
+        if !self.pending.swap(false, Ordering::AcqRel) {
+            return Poll::Pending;
+        }
+        std::mem::swap(letters, &mut *self.letters.lock().unwrap_or_else(PoisonError::into_inner));
+        self.count.fetch_sub(letters.len(), Ordering::Relaxed);
+        Poll::Ready(())
+    }
+}

@@ -1,0 +1,241 @@
+//! One connection's task: CONNECT within its time, then packets as they come, back-pressure kept.
+//! What must not live here: what packets do (the core) and how they look (`decode`, `encode`).
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use ntex::codec::Decoder;
+use ntex::io::{Io, RecvError};
+use ntex::util::{Buf, BytesMut, Either};
+use wasmqtt_core::event::{Closed, Event};
+use wasmqtt_core::reason::{ReasonCode, Version};
+
+use crate::clock;
+use crate::worker_loop::{self, WorkerCell};
+
+use super::decode::{self, Origin, Terms};
+use super::encode;
+use super::frame::{self, packet_type};
+use super::link::{Conn, Link};
+
+/// What a listener asks of its connections.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Gate {
+    /// Connections of one worker.
+    pub(crate) connections_max: u32,
+    /// From accept to a whole CONNECT.
+    pub(crate) connect_timeout_seconds: u16,
+}
+
+/// Serves one connection until it ends.
+pub(crate) async fn serve(io: Io, origin: Origin, gate: Gate) {
+    let Some(worker) = worker_loop::current() else { return io.close() };
+    if !worker.enter(gate.connections_max) {
+        tracing::debug!(peer = &*origin.peer, "refused: too many connections");
+        return io.close();
+    }
+    let timeout = ntex::time::Seconds(gate.connect_timeout_seconds);
+    match ntex::time::timeout(timeout, connect(&io, &worker, origin)).await {
+        Ok(Some(link)) => run(&io, &worker, &link).await,
+        Ok(None) => {}
+        Err(()) => tracing::debug!("closed: no CONNECT in time"),
+    }
+    io.close();
+    worker.leave();
+}
+
+/// Reads CONNECT and hands it to the worker.
+async fn connect(io: &Io, worker: &Rc<WorkerCell>, origin: Origin) -> Option<Link> {
+    let first = First { bytes_max: worker.packet_bytes_max() };
+    match io.recv(&first).await {
+        Ok(Some((version, bytes))) => {
+            let frame = frame::cut(&bytes, u32::MAX).ok().flatten()?;
+            match decode::connect(frame, version, origin) {
+                Ok((connect, terms)) => {
+                    let link = Conn::new(io.get_ref(), terms);
+                    let now = clock::now();
+                    let slot = worker.connect(now, Rc::clone(&link), connect);
+                    link.slot.set(slot);
+                    worker.end_turn(now);
+                    Some(link)
+                }
+                Err(code) => {
+                    refuse(io, version, code);
+                    None
+                }
+            }
+        }
+        Err(Either::Left((version, code))) => {
+            if let Some(version) = version {
+                refuse(io, version, code);
+            }
+            None
+        }
+        Ok(None) | Err(Either::Right(_)) => None,
+    }
+}
+
+fn refuse(io: &Io, version: Version, code: ReasonCode) {
+    tracing::debug!(code = code.text(), "CONNECT refused");
+    let is_malformed = matches!(code, ReasonCode::MalformedPacket | ReasonCode::ProtocolError);
+    if version == Version::V5 || !is_malformed {
+        let _ = io.with_write_buf(|out| encode::connack_refused(out, version, code));
+    }
+}
+
+/// Cuts the first frame, which must be CONNECT, decided from its first byte.
+struct First {
+    bytes_max: u32,
+}
+
+impl Decoder for First {
+    type Item = (Version, ntex::util::Bytes);
+    type Error = (Option<Version>, ReasonCode);
+
+    fn decode(&self, source: &mut BytesMut) -> Result<Option<Self::Item>, Self::Error> {
+        match source.first() {
+            Some(0x10) => {}
+            Some(_) => return Err((None, ReasonCode::ProtocolError)), // [MQTT-3.1.0-1]
+            None => return Ok(None),
+        }
+        let frame = frame::cut(source, self.bytes_max).map_err(|code| (None, code))?;
+        let Some(frame) = frame else { return Ok(None) };
+        let version = frame::connect_version(frame).map_err(|code| {
+            // [MQTT-3.1.2-2]: answered in the words of the newest version that may be meant.
+            let is_3 = frame.body.get(6).is_none_or(|level| *level < 5) || frame.body[1] == 6;
+            let known = (code == ReasonCode::UnsupportedProtocolVersion)
+                .then_some(if is_3 { Version::V3 } else { Version::V5 });
+            (known, code)
+        })?;
+        let length = frame.bytes.len();
+        Ok(Some((version, source.split_to(length))))
+    }
+}
+
+/// Reads packets until the connection ends, from whichever side.
+async fn run(io: &Io, worker: &Rc<WorkerCell>, link: &Link) {
+    let pump = Pump { worker, link, bytes_max: worker.packet_bytes_max() };
+    let closed = poll_fn(|cx| pump.poll(io, cx)).await;
+    let now = clock::now();
+    if let Some(closed) = closed {
+        worker.handle(now, Event::Closed(link.slot.get(), closed));
+        worker.end_turn(now);
+    }
+    link.close(None);
+}
+
+/// Hands every whole frame of the read buffer to the worker.
+struct Pump<'a> {
+    worker: &'a Rc<WorkerCell>,
+    link: &'a Link,
+    bytes_max: u32,
+}
+
+impl Pump<'_> {
+    /// Ready when the connection is over; with what the worker does not know yet.
+    fn poll(&self, io: &Io, cx: &mut Context<'_>) -> Poll<Option<Closed>> {
+        loop {
+            if !self.link.is_open() {
+                return Poll::Ready(None);
+            }
+            self.link.register(cx.waker());
+            if !self.link.is_reading() || self.worker.stall(cx.waker()) {
+                return self.poll_idle(io, cx);
+            }
+            match io.poll_recv_decode(self, cx) {
+                Ok(_) if !self.link.is_open() => return Poll::Ready(None),
+                Ok(_) => return Poll::Pending,
+                Err(RecvError::Decoder(code)) => {
+                    return Poll::Ready(Some(Closed::Refused(code)));
+                }
+                Err(RecvError::WriteBackpressure) => match self.poll_congested(io, cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(closed)) => return Poll::Ready(Some(closed)),
+                    Poll::Pending => return Poll::Pending,
+                },
+                Err(RecvError::PeerGone(_) | RecvError::KeepAlive) => {
+                    return Poll::Ready(Some(Closed::Network));
+                }
+            }
+        }
+    }
+
+    /// The client's socket is full: goes on when it takes bytes again, or sends some.
+    fn poll_congested(&self, io: &Io, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        match io.poll_flush(cx, false) {
+            Poll::Ready(Ok(())) => {
+                self.writable();
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(_)) => Poll::Ready(Err(Closed::Network)),
+            Poll::Pending => match io.poll_read_ready(cx) {
+                Poll::Ready(Ok(Some(()))) => Poll::Ready(Ok(())),
+                Poll::Ready(_) => Poll::Ready(Err(Closed::Network)),
+                Poll::Pending => Poll::Pending,
+            },
+        }
+    }
+
+    /// Reading is stopped: only the end of the connection and a free socket are looked for.
+    fn poll_idle(&self, io: &Io, cx: &mut Context<'_>) -> Poll<Option<Closed>> {
+        use ntex::io::IoStatusUpdate as Update;
+        if io.is_closed() {
+            return Poll::Ready(Some(Closed::Network));
+        }
+        if io.is_wr_backpressure() {
+            return match io.poll_flush(cx, false) {
+                Poll::Ready(Ok(())) => {
+                    self.writable();
+                    Poll::Pending
+                }
+                Poll::Ready(Err(_)) => Poll::Ready(Some(Closed::Network)),
+                Poll::Pending => Poll::Pending,
+            };
+        }
+        match io.poll_status_update(cx) {
+            Poll::Ready(Update::PeerGone(_)) => Poll::Ready(Some(Closed::Network)),
+            Poll::Ready(_) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn writable(&self) {
+        let now = clock::now();
+        self.worker.handle(now, Event::Writable(self.link.slot.get()));
+        self.worker.end_turn(now);
+    }
+}
+
+impl Decoder for Pump<'_> {
+    type Item = ();
+    type Error = ReasonCode;
+
+    fn decode(&self, source: &mut BytesMut) -> Result<Option<()>, ReasonCode> {
+        if source.is_empty() {
+            return Ok(None);
+        }
+        let now = clock::now();
+        let slot = self.link.slot.get();
+        let Terms { version, .. } = self.link.terms;
+        let mut used = 0;
+        let result = self.worker.with(|core, shell| {
+            while self.link.is_reading() {
+                let Some(frame) = frame::cut(&source[used..], self.bytes_max)? else { break };
+                used += frame.bytes.len();
+                if frame.packet_type() == packet_type::PUBLISH {
+                    decode::with_publish(frame, version, |publish| {
+                        let packet = wasmqtt_core::event::Packet::Publish(publish);
+                        core.handle(now, Event::Packet(slot, packet), shell);
+                    })?;
+                } else {
+                    let packet = decode::packet(frame, version)?;
+                    core.handle(now, Event::Packet(slot, packet), shell);
+                }
+            }
+            Ok(())
+        });
+        source.advance(used);
+        self.worker.end_turn(now);
+        result.map(|()| None)
+    }
+}

@@ -1,0 +1,224 @@
+//! The core's deliveries and replies to bytes. What is sent per message is written in place;
+//! everything else goes through the codec.
+//! What must not live here: when something is sent.
+
+use std::num::NonZeroU16;
+
+use ntex::codec::Encoder;
+use ntex::util::{BufMut, BytePages, ByteString};
+use ntex_mqtt::v5;
+use wasmqtt_core::action::{ConnAck, Delivery, Reply};
+use wasmqtt_core::ids::PacketId;
+use wasmqtt_core::limits::Limits;
+use wasmqtt_core::message::QoS;
+use wasmqtt_core::reason::{ReasonCode, Version};
+
+use super::decode::Terms;
+
+/// Writes a PUBLISH; false, and nothing is written, if it is longer than the client accepts
+/// [MQTT-3.1.2-24].
+pub(crate) fn publish(out: &mut BytePages, terms: Terms, delivery: &Delivery<'_>) -> bool {
+    let Delivery { message, qos, retain, dup, packet_id, subscription_ids, expiry_seconds } =
+        delivery;
+    let (topic, payload) = (message.topic.as_bytes(), message.payload);
+    let mut length = 2 + topic.len() + payload.len() + if packet_id.is_some() { 2 } else { 0 };
+    let mut properties = 0;
+    if terms.version == Version::V5 {
+        properties = message.properties.len() + if expiry_seconds.is_some() { 5 } else { 0 };
+        for identifier in *subscription_ids {
+            properties += 1 + variable_length(*identifier as usize);
+        }
+        length += variable_length(properties) + properties;
+    }
+    if 1 + variable_length(length) + length > terms.packet_bytes_max as usize {
+        return false;
+    }
+    // Fixed header, topic length and topic in one piece: each piece costs a bounds check and more.
+    let mut head = [0_u8; 7 + 64];
+    head[0] = 0x30 | u8::from(*dup) << 3 | (*qos as u8) << 1 | u8::from(*retain);
+    let mut at = 1 + put_variable(&mut head[1..], length);
+    #[expect(clippy::cast_possible_truncation, reason = "a Topic Name is at most 65,535 bytes")]
+    let topic_length = (topic.len() as u16).to_be_bytes();
+    head[at..at + 2].copy_from_slice(&topic_length);
+    at += 2;
+    if topic.len() <= 64 {
+        head[at..at + topic.len()].copy_from_slice(topic);
+        out.extend_from_slice(&head[..at + topic.len()]);
+    } else {
+        out.extend_from_slice(&head[..at]);
+        out.extend_from_slice(topic);
+    }
+    if let (Some(packet_id), true) = (packet_id, *qos > QoS::AtMostOnce) {
+        out.put_u16(packet_id.get());
+    }
+    if terms.version == Version::V5 {
+        put_variable_into(out, properties);
+        if let Some(seconds) = expiry_seconds {
+            out.put_u8(0x02);
+            out.put_u32(*seconds);
+        }
+        for identifier in *subscription_ids {
+            out.put_u8(0x0b);
+            put_variable_into(out, *identifier as usize);
+        }
+        out.extend_from_slice(message.properties);
+    }
+    out.extend_from_slice(payload);
+    true
+}
+
+/// Writes any other packet.
+pub(crate) fn reply(out: &mut BytePages, terms: Terms, reply: &Reply<'_>, limits: &Limits) {
+    match *reply {
+        Reply::PubAck(id, code, reason) => acknowledgement(out, terms, 0x40, id, code, reason),
+        Reply::PubRec(id, code, reason) => acknowledgement(out, terms, 0x50, id, code, reason),
+        Reply::PubRel(id, code) => acknowledgement(out, terms, 0x62, id, code, None),
+        Reply::PubComp(id, code) => acknowledgement(out, terms, 0x70, id, code, None),
+        Reply::PingResp => out.extend_from_slice(&[0xd0, 0]),
+        Reply::SubAck(id, codes) => {
+            filters_acknowledgement(out, terms, 0x90, id, codes.iter().map(|code| code.suback(terms.version)));
+        }
+        Reply::UnsubAck(id, codes) => match terms.version {
+            Version::V3 => out.extend_from_slice(&[0xb0, 2, high(id), low(id)]),
+            Version::V5 => {
+                filters_acknowledgement(out, terms, 0xb0, id, codes.iter().map(|code| *code as u8));
+            }
+        },
+        Reply::ConnAck(ref connack) => self::connack(out, terms, connack, limits),
+    }
+}
+
+const fn high(id: PacketId) -> u8 {
+    id.get().to_be_bytes()[0]
+}
+
+const fn low(id: PacketId) -> u8 {
+    id.get().to_be_bytes()[1]
+}
+
+fn acknowledgement(
+    out: &mut BytePages,
+    terms: Terms,
+    first: u8,
+    id: PacketId,
+    code: ReasonCode,
+    reason: Option<&str>,
+) {
+    if terms.version == Version::V3 || code == ReasonCode::Success {
+        return out.extend_from_slice(&[first, 2, high(id), low(id)]);
+    }
+    let reason = reason.filter(|reason| {
+        // [MQTT-3.1.2-29] [MQTT-3.4.2-2]
+        terms.problem_information && reason.len() + 16 <= terms.packet_bytes_max as usize
+    });
+    let Some(reason) = reason else {
+        return out.extend_from_slice(&[first, 3, high(id), low(id), code as u8]);
+    };
+    let properties = 3 + reason.len();
+    put_header(out, first, 3 + variable_length(properties) + properties);
+    out.extend_from_slice(&[high(id), low(id), code as u8]);
+    put_variable_into(out, properties);
+    out.put_u8(0x1f);
+    put_text(out, reason);
+}
+
+fn filters_acknowledgement(
+    out: &mut BytePages,
+    terms: Terms,
+    first: u8,
+    id: PacketId,
+    codes: impl ExactSizeIterator<Item = u8>,
+) {
+    let properties = usize::from(terms.version == Version::V5);
+    put_header(out, first, 2 + properties + codes.len());
+    out.put_u16(id.get());
+    if properties > 0 {
+        out.put_u8(0);
+    }
+    codes.for_each(|code| out.put_u8(code));
+}
+
+fn connack(out: &mut BytePages, terms: Terms, connack: &ConnAck<'_>, limits: &Limits) {
+    if terms.version == Version::V3 {
+        let present = u8::from(connack.session_present);
+        return out.extend_from_slice(&[0x20, 2, present, connack.code.connack_v3()]);
+    }
+    let is_error = connack.code.is_error();
+    let reason = connack.reason.filter(|reason| reason.len() + 64 <= terms.packet_bytes_max as usize);
+    let packet = v5::codec::ConnectAck {
+        session_present: connack.session_present,
+        reason_code: (connack.code as u8)
+            .try_into()
+            .unwrap_or(v5::codec::ConnectAckReason::UnspecifiedError),
+        session_expiry_interval_secs: connack.session_expiry_seconds,
+        receive_max: NonZeroU16::new(limits.receive_maximum).unwrap_or(NonZeroU16::MIN),
+        max_packet_size: (!is_error).then_some(limits.packet_bytes_max),
+        assigned_client_id: connack.assigned_client_id.map(ByteString::from),
+        shared_subscription_available: false,
+        server_keepalive_sec: connack.server_keep_alive,
+        reason_string: reason.map(ByteString::from),
+        ..v5::codec::ConnectAck::default()
+    };
+    let packet = v5::codec::Encoded::Packet(v5::codec::Packet::ConnectAck(Box::new(packet)));
+    encoded(v5::codec::Codec::new().encodev(packet, out));
+}
+
+/// Writes a CONNACK that refuses what could not even be read.
+pub(crate) fn connack_refused(out: &mut BytePages, version: Version, code: ReasonCode) {
+    match version {
+        Version::V3 => out.extend_from_slice(&[0x20, 2, 0, code.connack_v3()]),
+        Version::V5 => out.extend_from_slice(&[0x20, 3, 0, code as u8, 0]),
+    }
+}
+
+/// Writes a DISCONNECT; 3.1.1 servers have none.
+pub(crate) fn disconnect(out: &mut BytePages, version: Version, code: ReasonCode) {
+    if version == Version::V5 {
+        out.extend_from_slice(&[0xe0, 1, code as u8]);
+    }
+}
+
+fn encoded(result: Result<(), ntex_mqtt::error::EncodeError>) {
+    debug_assert!(result.is_ok(), "what this broker sends can be encoded: {result:?}");
+}
+
+fn put_header(out: &mut BytePages, first: u8, length: usize) {
+    out.put_u8(first);
+    put_variable_into(out, length);
+}
+
+fn put_text(out: &mut BytePages, text: &str) {
+    #[expect(clippy::cast_possible_truncation, reason = "reason strings are at most 1 KiB")]
+    out.put_u16(text.len() as u16);
+    out.extend_from_slice(text.as_bytes());
+}
+
+const fn variable_length(value: usize) -> usize {
+    match value {
+        0..0x80 => 1,
+        0x80..0x4000 => 2,
+        0x4000..0x20_0000 => 3,
+        _ => 4,
+    }
+}
+
+/// Writes a variable byte integer; its length.
+fn put_variable(out: &mut [u8], mut value: usize) -> usize {
+    let mut at = 0;
+    loop {
+        #[expect(clippy::cast_possible_truncation, reason = "seven bits at a time")]
+        let byte = (value & 0x7f) as u8;
+        value >>= 7;
+        out[at] = if value > 0 { byte | 0x80 } else { byte };
+        at += 1;
+        if value == 0 {
+            return at;
+        }
+    }
+}
+
+fn put_variable_into(out: &mut BytePages, value: usize) {
+    let mut bytes = [0; 10];
+    let length = put_variable(&mut bytes, value);
+    out.extend_from_slice(&bytes[..length]);
+}

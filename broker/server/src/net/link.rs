@@ -1,0 +1,74 @@
+//! A connection's write end, as the worker holds it.
+//! What must not live here: reading.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use ntex::io::IoRef;
+use ntex::task::LocalWaker;
+use wasmqtt_core::ids::ConnSlot;
+use wasmqtt_core::reason::ReasonCode;
+
+use super::decode::Terms;
+use super::encode;
+
+/// What the connection's task and the worker share.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) io: IoRef,
+    pub(crate) terms: Terms,
+    /// Where the worker keeps the connection; set as soon as it does.
+    pub(crate) slot: Cell<ConnSlot>,
+    reading: Cell<bool>,
+    open: Cell<bool>,
+    waker: LocalWaker,
+}
+
+/// The worker's handle.
+pub(crate) type Link = Rc<Conn>;
+
+impl Conn {
+    pub(crate) fn new(io: IoRef, terms: Terms) -> Link {
+        Rc::new(Self {
+            io,
+            terms,
+            slot: Cell::new(ConnSlot::default()),
+            reading: Cell::new(false),
+            open: Cell::new(true),
+            waker: LocalWaker::new(),
+        })
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.get()
+    }
+
+    pub(crate) fn is_reading(&self) -> bool {
+        self.reading.get() && self.open.get()
+    }
+
+    pub(crate) fn set_reading(&self, reading: bool) {
+        self.reading.set(reading);
+        self.waker.wake();
+    }
+
+    /// The task is woken when reading goes on, or the connection was closed.
+    pub(crate) fn register(&self, waker: &std::task::Waker) {
+        self.waker.register(waker);
+    }
+
+    /// Sends DISCONNECT where a code is given, and closes after what was written.
+    pub(crate) fn close(&self, code: Option<ReasonCode>) {
+        if !self.open.replace(false) {
+            return;
+        }
+        if let Some(code) = code {
+            // A socket that is closing already takes nothing more, which is fine.
+            let _ = self
+                .io
+                .with_write_buf(|out| encode::disconnect(out, self.terms.version, code));
+        }
+        self.io.close();
+        self.waker.wake();
+    }
+}

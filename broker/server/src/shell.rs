@@ -1,0 +1,197 @@
+//! The server's side of a worker: what the core decides becomes bytes, mail and calls of plugins.
+//! What must not live here: any decision.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use wasmqtt_core::action::{Delivery, Observation, Reply, Shell};
+use wasmqtt_core::event::Mail;
+use wasmqtt_core::hook::{
+    AuthenticateAnswer, AuthenticateRequest, AuthorizeAnswer, AuthorizeRequest, ChainMask,
+    HookReply, OnPublishRequest, PublishVerdict,
+};
+use wasmqtt_core::ids::{BatchId, HookToken, TenantId, WorkerId};
+use wasmqtt_core::limits::Limits;
+use wasmqtt_core::reason::ReasonCode;
+use wasmqtt_core::store::Op;
+
+use crate::auth::AuthChain;
+use crate::mailbox::{Letter, Mailbox};
+use crate::net::encode;
+use crate::net::link::Link;
+use crate::plugins::WorkerHooks;
+
+/// What a worker needs beside the core.
+pub(crate) struct ServerShell {
+    id: WorkerId,
+    limits: Arc<Limits>,
+    mailboxes: Arc<[Mailbox]>,
+    outboxes: Vec<Vec<Letter>>,
+    has_mail: bool,
+    /// Batches that the memory store has taken; sessions are kept in memory.
+    persisted: VecDeque<BatchId>,
+    auth: Arc<AuthChain>,
+    hooks: WorkerHooks,
+}
+
+impl ServerShell {
+    pub(crate) fn new(
+        id: WorkerId,
+        limits: Arc<Limits>,
+        mailboxes: Arc<[Mailbox]>,
+        auth: Arc<AuthChain>,
+        hooks: WorkerHooks,
+    ) -> Self {
+        let outboxes = mailboxes.iter().map(|_| Vec::new()).collect();
+        let (has_mail, persisted) = (false, VecDeque::new());
+        Self { id, limits, mailboxes, outboxes, has_mail, persisted, auth, hooks }
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Hands mail over: one lock and at most one wake for each other worker.
+    pub(crate) fn flush_mail(&mut self) {
+        if !std::mem::take(&mut self.has_mail) {
+            return;
+        }
+        for (outbox, mailbox) in self.outboxes.iter_mut().zip(self.mailboxes.iter()) {
+            mailbox.append(outbox);
+        }
+    }
+
+    /// A batch that is committed and not yet reported.
+    pub(crate) fn next_persisted(&mut self) -> Option<BatchId> {
+        self.persisted.pop_front()
+    }
+
+    /// Whether some other worker is so far behind that reading should stop.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.mailboxes.len() > 1
+            && self
+                .mailboxes
+                .iter()
+                .enumerate()
+                .any(|(index, mailbox)| index != self.id.index() && mailbox.is_full())
+    }
+
+    /// Has every other worker look whether it may read again.
+    pub(crate) fn wake_others(&self) {
+        for (index, mailbox) in self.mailboxes.iter().enumerate() {
+            if index != self.id.index() {
+                mailbox.wake();
+            }
+        }
+    }
+}
+
+impl Shell for ServerShell {
+    type Link = Link;
+
+    fn is_congested(&mut self, link: &Link) -> bool {
+        link.io.is_wr_backpressure()
+    }
+
+    fn deliver(&mut self, link: &Link, delivery: Delivery<'_>) -> bool {
+        // A socket that is closing takes nothing: the message is lost with the connection, or
+        // sent again on the next one.
+        link.io
+            .with_write_buf(|out| encode::publish(out, link.terms, &delivery))
+            .unwrap_or(true)
+    }
+
+    fn send(&mut self, link: &Link, reply: Reply<'_>) {
+        let limits = &self.limits;
+        let _ = link.io.with_write_buf(|out| encode::reply(out, link.terms, &reply, limits));
+    }
+
+    fn close(&mut self, link: &Link, code: Option<ReasonCode>) {
+        link.close(code);
+    }
+
+    fn set_reading(&mut self, link: &Link, reading: bool) {
+        link.set_reading(reading);
+    }
+
+    fn mail(&mut self, to: WorkerId, mail: Mail) {
+        if let Some(outbox) = self.outboxes.get_mut(to.index()) {
+            outbox.push(Letter::Mail(mail));
+            self.has_mail = true;
+        }
+    }
+
+    fn persist(&mut self, batch: BatchId, ops: Vec<Op>) {
+        drop(ops);
+        self.persisted.push_back(batch);
+    }
+
+    fn authenticate(
+        &mut self,
+        token: HookToken,
+        request: AuthenticateRequest,
+    ) -> HookReply<AuthenticateAnswer> {
+        self.auth.start(self.id, token, request)
+    }
+
+    fn authorize(
+        &mut self,
+        _token: HookToken,
+        plugin: u16,
+        request: AuthorizeRequest<'_>,
+    ) -> HookReply<AuthorizeAnswer> {
+        HookReply::Now(self.hooks.authorize(plugin, &request))
+    }
+
+    fn on_publish(
+        &mut self,
+        _token: HookToken,
+        request: OnPublishRequest<'_>,
+    ) -> HookReply<PublishVerdict> {
+        HookReply::Now(self.hooks.on_publish(&request))
+    }
+
+    fn chain_mask(&mut self, _tenant: TenantId, topic: &str) -> ChainMask {
+        self.hooks.chain_mask(topic)
+    }
+
+    fn observe(&mut self, observation: Observation<'_>) {
+        match observation {
+            Observation::Connected { id, facts, principal, session_present } => tracing::info!(
+                connection = %id,
+                client_id = &*facts.client_id,
+                user = principal.name.as_deref(),
+                peer = &*facts.peer,
+                listener = &*facts.listener,
+                protocol_level = facts.version.level(),
+                session_present,
+                "connected"
+            ),
+            Observation::ConnectRefused { facts, code } => tracing::info!(
+                client_id = &*facts.client_id,
+                user = facts.username.as_deref(),
+                peer = &*facts.peer,
+                code = format_args!("{:#04x}", code as u8),
+                "connect refused: {}",
+                code.text()
+            ),
+            Observation::Disconnected { id, facts, code } => tracing::info!(
+                connection = %id,
+                client_id = &*facts.client_id,
+                peer = &*facts.peer,
+                reason = code.map(ReasonCode::text),
+                "disconnected"
+            ),
+            Observation::Denied { facts, topic, code } => tracing::debug!(
+                client_id = &*facts.client_id,
+                topic,
+                code = format_args!("{:#04x}", code as u8),
+                "denied: {}",
+                code.text()
+            ),
+            Observation::Dropped { client_id, topic, code } => {
+                tracing::debug!(client_id, topic, reason = code.text(), "message dropped");
+            }
+        }
+    }
+}

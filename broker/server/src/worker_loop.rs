@@ -1,0 +1,206 @@
+//! One worker thread: its core, its mailbox, its timer.
+//! What must not live here: sockets (`net::connection`) and decisions (the core).
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+
+use wasmqtt_core::action::AccessOrder;
+use wasmqtt_core::event::{Connect, Event};
+use wasmqtt_core::ids::{ConnSlot, WorkerId};
+use wasmqtt_core::limits::Limits;
+use wasmqtt_core::router::Shared;
+use wasmqtt_core::time::Millis;
+use wasmqtt_core::worker::{Setup, Worker};
+
+use crate::auth::AuthChain;
+use crate::clock;
+use crate::mailbox::{Letter, Mailbox, WorkerStatus};
+use crate::net::link::Link;
+use crate::plugins::Hooks;
+use crate::shell::ServerShell;
+
+/// What every worker is made from.
+pub(crate) struct Common {
+    pub(crate) workers: u16,
+    pub(crate) seed: u64,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) access: AccessOrder,
+    pub(crate) rules: Vec<(wasmqtt_core::ids::TenantId, Arc<wasmqtt_core::access::RuleSet>)>,
+    pub(crate) mailboxes: Arc<[Mailbox]>,
+    pub(crate) auth: Arc<AuthChain>,
+    pub(crate) hooks: Hooks,
+}
+
+/// The worker of one thread.
+pub(crate) struct WorkerCell {
+    core: RefCell<Worker<ServerShell>>,
+    shell: RefCell<ServerShell>,
+    mailboxes: Arc<[Mailbox]>,
+    id: WorkerId,
+    /// Connections that wait until other workers have caught up.
+    stalled: RefCell<Vec<Waker>>,
+    connections: Cell<u32>,
+}
+
+thread_local! {
+    static WORKER: RefCell<Option<Rc<WorkerCell>>> = const { RefCell::new(None) };
+}
+
+/// Starts this thread's worker.
+pub(crate) fn start(id: WorkerId, common: &Common) {
+    let setup = Setup {
+        id,
+        workers: common.workers,
+        seed: common.seed,
+        shared: Arc::clone(&common.shared),
+        limits: Limits::clone(&common.limits),
+        access: Arc::clone(&common.access),
+    };
+    let mut shell = ServerShell::new(
+        id,
+        Arc::clone(&common.limits),
+        Arc::clone(&common.mailboxes),
+        Arc::clone(&common.auth),
+        common.hooks.for_worker(),
+    );
+    let mut core = Worker::new(setup);
+    for (tenant, rules) in &common.rules {
+        core.handle(Millis(0), Event::Rules(*tenant, Arc::clone(rules)), &mut shell);
+    }
+    let cell = Rc::new(WorkerCell {
+        core: RefCell::new(core),
+        shell: RefCell::new(shell),
+        mailboxes: Arc::clone(&common.mailboxes),
+        id,
+        stalled: RefCell::default(),
+        connections: Cell::new(0),
+    });
+    WORKER.set(Some(Rc::clone(&cell)));
+    let mail = Rc::clone(&cell);
+    drop(ntex::rt::spawn(async move { mail.read_mail().await }));
+    drop(ntex::rt::spawn(async move { cell.tick().await }));
+}
+
+/// This thread's worker, if it was started.
+pub(crate) fn current() -> Option<Rc<WorkerCell>> {
+    WORKER.with_borrow(Clone::clone)
+}
+
+impl WorkerCell {
+    /// Hands one event to the core. What it calls for beyond this worker waits for
+    /// [`Self::end_turn`].
+    pub(crate) fn handle(&self, now: Millis, event: Event<'_>) {
+        self.core.borrow_mut().handle(now, event, &mut self.shell.borrow_mut());
+    }
+
+    /// The core and the shell, for a run of events.
+    pub(crate) fn with<R>(
+        &self,
+        then: impl FnOnce(&mut Worker<ServerShell>, &mut ServerShell) -> R,
+    ) -> R {
+        then(&mut self.core.borrow_mut(), &mut self.shell.borrow_mut())
+    }
+
+    pub(crate) fn connect(&self, now: Millis, link: Link, connect: Connect) -> ConnSlot {
+        self.with(|core, shell| core.connect(now, link, connect, shell))
+    }
+
+    /// Ends a run of events: commits and mail leave.
+    pub(crate) fn end_turn(&self, now: Millis) {
+        self.with(|core, shell| {
+            core.flush(shell);
+            while let Some(batch) = shell.next_persisted() {
+                core.handle(now, Event::Persisted(batch, Ok(())), shell);
+                core.flush(shell);
+            }
+            shell.flush_mail();
+        });
+    }
+
+    /// Whether reading should stop since other workers are behind; the waker is kept if so.
+    pub(crate) fn stall(&self, waker: &Waker) -> bool {
+        if !self.shell.borrow().is_stalled() {
+            return false;
+        }
+        self.stalled.borrow_mut().push(waker.clone());
+        true
+    }
+
+    /// Packets' bound in bytes.
+    pub(crate) fn packet_bytes_max(&self) -> u32 {
+        self.shell.borrow().limits().packet_bytes_max
+    }
+
+    /// Counts a connection in, within its listener's share.
+    pub(crate) fn enter(&self, at_most: u32) -> bool {
+        let connections = self.connections.get();
+        if connections >= at_most {
+            return false;
+        }
+        self.connections.set(connections + 1);
+        true
+    }
+
+    pub(crate) fn leave(&self) {
+        self.connections.set(self.connections.get().saturating_sub(1));
+    }
+
+    async fn read_mail(&self) {
+        let mut letters = Vec::new();
+        let mailbox = &self.mailboxes[self.id.index()];
+        loop {
+            let was_full = mailbox.is_full();
+            std::future::poll_fn(|cx| mailbox.poll_take(&mut letters, cx)).await;
+            let was_full = was_full || letters.len() > crate::mailbox::MAILBOX_ITEMS_MAX;
+            let now = clock::now();
+            for letter in letters.drain(..) {
+                self.handle_letter(now, letter);
+            }
+            self.end_turn(now);
+            if was_full {
+                self.shell.borrow().wake_others();
+            }
+            if !self.shell.borrow().is_stalled() {
+                self.stalled.borrow_mut().drain(..).for_each(Waker::wake);
+            }
+        }
+    }
+
+    fn handle_letter(&self, now: Millis, letter: Letter) {
+        match letter {
+            Letter::Mail(mail) => self.handle(now, Event::Mail(mail)),
+            Letter::HookDone(token, answer) => self.handle(now, Event::HookDone(token, answer)),
+            Letter::Rules(tenant, rules, done) => {
+                self.handle(now, Event::Rules(tenant, rules));
+                let _ = done.try_send(()); // whoever asked may have left
+            }
+            Letter::Kick { tenant, principal, code } => {
+                self.handle(now, Event::Kick { tenant, principal, code });
+            }
+            Letter::Status(reply) => {
+                let status = self.with(|core, _| WorkerStatus {
+                    connections: core.connections(),
+                    sessions: core.sessions(),
+                    counters: core.counters(),
+                });
+                let _ = reply.try_send(status);
+            }
+            Letter::Shutdown(done) => {
+                self.handle(now, Event::Shutdown);
+                let _ = done.try_send(());
+            }
+        }
+    }
+
+    async fn tick(&self) {
+        loop {
+            ntex::time::sleep(ntex::time::Millis(1000)).await;
+            let now = clock::now();
+            self.handle(now, Event::Tick);
+            self.end_turn(now);
+        }
+    }
+}
