@@ -201,21 +201,7 @@ impl TopicFilter {
         if !self.has_wildcards {
             return self.filter() == topic;
         }
-        let mut filter = self.levels();
-        let mut topic_levels = levels(topic);
-        let mut passes_over = is_dollar(topic);
-        loop {
-            match (filter.next(), topic_levels.next()) {
-                // `a/#` matches `a` as well: the number sign stands for its parent too.
-                (Some("#"), _) => return !passes_over,
-                (Some("+"), Some(_)) if passes_over => return false,
-                (Some("+"), Some(_)) => {}
-                (Some(wanted), Some(level)) if wanted == level => {}
-                (None, None) => return true,
-                _ => return false,
-            }
-            passes_over = false;
-        }
+        matches(self.levels(), topic)
     }
 
     /// Whether this filter matches every Topic Name that `other` matches. Share names are ignored.
@@ -246,8 +232,29 @@ impl fmt::Display for TopicFilter {
     }
 }
 
-fn covers<'a>(wide: Levels<'a>, narrow: Levels<'a>) -> bool {
-    let (mut wide, mut narrow) = (wide, narrow);
+/// [`TopicFilter::matches`] on levels.
+pub(crate) fn matches<'a>(mut filter: impl Iterator<Item = &'a str>, topic: &str) -> bool {
+    let mut topic_levels = levels(topic);
+    let mut passes_over = is_dollar(topic);
+    loop {
+        match (filter.next(), topic_levels.next()) {
+            // `a/#` matches `a` as well: the number sign stands for its parent too.
+            (Some("#"), _) => return !passes_over,
+            (Some("+"), Some(_)) if passes_over => return false,
+            (Some("+"), Some(_)) => {}
+            (Some(wanted), Some(level)) if wanted == level => {}
+            (None, None) => return true,
+            _ => return false,
+        }
+        passes_over = false;
+    }
+}
+
+/// [`TopicFilter::covers`] on levels.
+pub(crate) fn covers<'a>(
+    mut wide: impl Iterator<Item = &'a str>,
+    mut narrow: impl Iterator<Item = &'a str>,
+) -> bool {
     let mut at_start = true;
     let mut parent_is_no_topic = false;
     loop {
@@ -270,8 +277,11 @@ fn covers<'a>(wide: Levels<'a>, narrow: Levels<'a>) -> bool {
     }
 }
 
-fn intersects<'a>(left: Levels<'a>, right: Levels<'a>) -> bool {
-    let (mut left, mut right) = (left, right);
+/// [`TopicFilter::intersects`] on levels.
+pub(crate) fn intersects<'a>(
+    mut left: impl Iterator<Item = &'a str>,
+    mut right: impl Iterator<Item = &'a str>,
+) -> bool {
     let mut at_start = true;
     let mut parent_is_no_topic = false;
     loop {
