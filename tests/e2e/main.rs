@@ -14,20 +14,27 @@
 
 mod support;
 
+mod access;
+mod cli;
 mod connect;
 mod disconnect;
 mod flow;
 mod keep_alive;
 mod malformed;
 mod pipelining;
+mod plugin_faults;
+mod plugins;
 mod publish_qos0;
 mod publish_qos1;
 mod publish_qos2;
+mod real_clients;
 mod retained;
 mod session;
 mod shared;
 mod shutdown;
+mod startup;
 mod subscribe;
 mod takeover;
+mod tour;
 mod unsubscribe;
 mod will;

@@ -217,17 +217,17 @@ fn more_messages_than_packet_identifiers_pass_through_one_session() {
         let mut publisher = case.client("p");
         let (topic, version) = (case.topic("t"), case.version);
         let sender = std::thread::spawn(move || {
-            for batch in 0..350 {
-                let bytes: Vec<u8> = (1..=200u16)
+            for batch in 0..1400 {
+                let bytes: Vec<u8> = (1..=50u16)
                     .flat_map(|id| {
-                        let number = batch * 200 + u32::from(id);
+                        let number = batch * 50 + u32::from(id);
                         Publish::new(&topic, number.to_be_bytes())
                             .qos(1, id)
                             .encode(version)
                     })
                     .collect();
                 publisher.send(bytes);
-                for id in 1..=200 {
+                for id in 1..=50 {
                     publisher.expect_ack(Ack::Puback, id);
                 }
             }

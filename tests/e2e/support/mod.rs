@@ -4,6 +4,7 @@
 pub(crate) mod broker;
 pub(crate) mod case;
 pub(crate) mod client;
+pub(crate) mod instance;
 pub(crate) mod packet;
 pub(crate) mod property;
 pub(crate) mod wire;
@@ -11,6 +12,7 @@ pub(crate) mod wire;
 pub(crate) use broker::Broker;
 pub(crate) use case::{Case, both, each, v3, v5};
 pub(crate) use client::Client;
+pub(crate) use instance::Instance;
 pub(crate) use packet::{Ack, Connack, Connect, Packet, Publish, Subscribe, Unsubscribe, Will};
 pub(crate) use property::Property;
 pub(crate) use wire::Version;
