@@ -10,10 +10,12 @@ use hashbrown::HashMap;
 
 use crate::topic::TopicFilter;
 
+mod index;
 mod pattern;
 
 pub use pattern::{Pattern, PatternError};
 
+use index::Index;
 use pattern::Bindings;
 
 /// What a rule does when it applies.
@@ -197,6 +199,20 @@ type Groups = HashMap<Arc<str>, Group, RandomState>;
 struct Group {
     rules: Box<[GroupRule]>,
     deny_rules: usize,
+    /// There when the rules are many: for a few it is faster to try each.
+    indexes: Option<Box<Indexes>>,
+}
+
+/// Up to so many rules a group is without an index: a device with rules of its own has a few, and
+/// a hundred thousand devices have room in memory then.
+const UNINDEXED_MAX: usize = 12;
+
+#[derive(Default)]
+struct Indexes {
+    allow_publish: Index,
+    allow_subscribe: Index,
+    deny_publish: Index,
+    deny_subscribe: Index,
 }
 
 struct GroupRule {
@@ -293,7 +309,8 @@ impl RuleSet {
     }
 
     /// Every rule that is for the requester, with how it stands to the request. For people, so
-    /// this takes as long as it takes; [`Self::decide`] always agrees with it.
+    /// this takes as long as it takes; [`Self::decide`] always agrees with it. The set that allows
+    /// everything has no rules to show.
     #[must_use]
     pub fn explain(&self, requester: &Requester<'_>, request: Request<'_>) -> Vec<Considered> {
         let bindings = Bindings::new(requester.client_id, requester.username);
@@ -374,9 +391,11 @@ impl Group {
     fn compile(mut rules: Vec<GroupRule>) -> Self {
         rules.sort_unstable_by_key(|rule| (rule.effect == Effect::Allow, rule.id));
         let deny_rules = rules.partition_point(|rule| rule.effect == Effect::Deny);
+        let indexes = (rules.len() > UNINDEXED_MAX).then(|| Box::new(Indexes::new(&rules)));
         Self {
             rules: rules.into(),
             deny_rules,
+            indexes,
         }
     }
 
@@ -387,6 +406,9 @@ impl Group {
         bindings: &Bindings<'_>,
         request: Request<'_>,
     ) -> Option<RuleId> {
+        if let Some(indexes) = &self.indexes {
+            return Some(self.rules[indexes.find(effect, bindings, request)?].id);
+        }
         let (deny, allow) = self.rules.split_at(self.deny_rules);
         let rules = match effect {
             Effect::Allow => allow,
@@ -396,6 +418,41 @@ impl Group {
             .iter()
             .find(|rule| rule.applies(bindings, request))
             .map(|rule| rule.id)
+    }
+}
+
+impl Indexes {
+    fn new(rules: &[GroupRule]) -> Self {
+        let of = |effect, action| {
+            let places = rules.iter().enumerate();
+            Index::new(places.filter_map(|(place, rule)| {
+                let is_in = rule.effect == effect && rule.actions.contains(action);
+                is_in.then_some((place, &rule.pattern))
+            }))
+        };
+        Self {
+            allow_publish: of(Effect::Allow, Actions::PUBLISH),
+            allow_subscribe: of(Effect::Allow, Actions::SUBSCRIBE),
+            deny_publish: of(Effect::Deny, Actions::PUBLISH),
+            deny_subscribe: of(Effect::Deny, Actions::SUBSCRIBE),
+        }
+    }
+
+    fn find(&self, effect: Effect, bindings: &Bindings<'_>, request: Request<'_>) -> Option<usize> {
+        match (effect, request) {
+            (Effect::Allow, Request::Publish(topic)) => {
+                self.allow_publish.allows_topic(bindings, topic)
+            }
+            (Effect::Deny, Request::Publish(topic)) => {
+                self.deny_publish.denies_topic(bindings, topic)
+            }
+            (Effect::Allow, Request::Subscribe(filter)) => {
+                self.allow_subscribe.allows_filter(bindings, filter)
+            }
+            (Effect::Deny, Request::Subscribe(filter)) => {
+                self.deny_subscribe.denies_filter(bindings, filter)
+            }
+        }
     }
 }
 
@@ -430,3 +487,6 @@ impl GroupRule {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -188,7 +188,7 @@ impl Retained {
     }
 
     fn is_dollar(&self, node: NodeId) -> bool {
-        is_dollar(self.topics.text(node))
+        self.topics.text(node).is_some_and(is_dollar)
     }
 
     fn remove(&mut self, node: NodeId) -> bool {

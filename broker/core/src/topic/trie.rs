@@ -240,8 +240,13 @@ impl<T> LevelTrie<T> {
     }
 
     /// The text of a node's last level; nothing for the root, `+` and `#`.
-    pub(crate) fn text(&self, node: NodeId) -> &str {
+    pub(crate) fn text(&self, node: NodeId) -> Option<&str> {
         self.names.text(self.nodes[index(node)].name)
+    }
+
+    /// Whether that is the name of the node's last level.
+    pub(crate) fn is_named(&self, node: NodeId, name: Name) -> bool {
+        self.nodes[index(node)].name == name
     }
 
     #[inline]
@@ -386,9 +391,8 @@ impl Names {
         self.free.push(name.0);
     }
 
-    fn text(&self, name: Name) -> &str {
-        self.names
-            .get(name.0 as usize)
-            .map_or("", |entry| &entry.text)
+    fn text(&self, name: Name) -> Option<&str> {
+        let entry = self.names.get(name.0 as usize)?;
+        Some(&entry.text)
     }
 }
