@@ -374,4 +374,4 @@ fn check_filter(filter: &str, levels_before: usize) -> Result<bool, TopicError> 
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

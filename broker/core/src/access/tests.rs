@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::topic::TopicError;
+use crate::topic::tests::{filter_paths, paths};
 
 fn rule(id: i64, text: &str) -> Rule {
     // "allow publish a/b all", "deny all a/# user:x"
@@ -295,6 +296,50 @@ fn the_set_that_allows_all_does() {
         &TopicFilter::parse("#").unwrap()
     )));
     assert!(set.is_empty());
+}
+
+#[test]
+fn the_index_agrees_with_each_pattern_over_a_small_alphabet() {
+    let topics = paths(&["", "a", "$x"], 3);
+    let filters = filter_paths(&["", "a", "$x", "+"], 2);
+    let filters: Vec<_> = filters
+        .iter()
+        .map(|text| TopicFilter::parse(text).unwrap())
+        .collect();
+    let mut texts = filter_paths(&["", "a", "$x", "+", "${clientid}"], 2);
+    texts.extend([
+        "/+/+/#".into(),
+        "+/+/+/#".into(),
+        "+/a/+".into(),
+        "a/${username}/a".into(),
+    ]);
+    for pattern in texts.iter().map(|text| Pattern::parse(text).unwrap()) {
+        let index = Index::new([(0, &pattern)].into_iter());
+        for (client_id, username) in [("a", Some("+")), ("$x", Some("a")), ("/", None)] {
+            let bindings = Bindings::new(client_id, username);
+            let (b, what) = (&bindings, format!("{pattern} {client_id} {username:?}"));
+            for t in &topics {
+                let allows = pattern.allows_topic(b, t).then_some(0);
+                assert_eq!(index.allows_topic(b, t), allows, "allow {what} publish {t}");
+                let denies = pattern.denies_topic(b, t).then_some(0);
+                assert_eq!(index.denies_topic(b, t), denies, "deny {what} publish {t}");
+            }
+            for f in &filters {
+                let allows = pattern.allows_filter(b, f).then_some(0);
+                assert_eq!(
+                    index.allows_filter(b, f),
+                    allows,
+                    "allow {what} subscribe {f}"
+                );
+                let denies = pattern.denies_filter(b, f).then_some(0);
+                assert_eq!(
+                    index.denies_filter(b, f),
+                    denies,
+                    "deny {what} subscribe {f}"
+                );
+            }
+        }
+    }
 }
 
 #[track_caller]

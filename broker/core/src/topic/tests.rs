@@ -177,7 +177,7 @@ fn naive_matches(filter: &[&str], topic: &[&str], is_first: bool) -> bool {
 
 /// Every path of at most `depth` levels out of `choices`, the empty string (which is no topic)
 /// left out.
-fn paths(choices: &[&'static str], depth: usize) -> Vec<String> {
+pub(crate) fn paths(choices: &[&'static str], depth: usize) -> Vec<String> {
     let mut all = Vec::new();
     let mut last: Vec<Vec<&str>> = vec![vec![]];
     for _ in 0..depth {
@@ -189,6 +189,14 @@ fn paths(choices: &[&'static str], depth: usize) -> Vec<String> {
     }
     all.retain(|path| !path.is_empty());
     all
+}
+
+/// Every such path, and every one with `#` after it.
+pub(crate) fn filter_paths(choices: &[&'static str], depth: usize) -> Vec<String> {
+    let mut texts = paths(choices, depth);
+    texts.extend(paths(choices, depth).iter().map(|text| format!("{text}/#")));
+    texts.extend(["#".into(), "/#".into()]);
+    texts
 }
 
 #[test]
