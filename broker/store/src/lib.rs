@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may fail that way"))]
 
+mod authenticator;
 mod database;
 mod directory;
 mod error;
@@ -11,7 +12,9 @@ mod hash_pool;
 pub mod limits;
 mod names;
 mod password;
+mod verdicts;
 
+pub use authenticator::{Authenticator, LoginError, Verified};
 pub use directory::{
     CredentialRow, Directory, NewPlugin, NewRule, NewUser, PluginRow, PrincipalKind, RemovedUser,
     RoleRow, RuleRow, TenantRow, UnknownKind, UserRecord, UserRow,

@@ -8,7 +8,9 @@
 )]
 
 mod directory;
+mod figures;
 mod hash_pool;
+mod logins;
 mod opening;
 mod rules;
 mod two_processes;

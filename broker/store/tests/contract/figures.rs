@@ -1,0 +1,90 @@
+//! What logins cost on this machine: `cargo test --release -p wasmqtt-store -- --ignored --nocapture`.
+//! What must not live here: anything that passes or fails.
+
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+use wasmqtt_core::ids::TenantId;
+use wasmqtt_store::{Authenticator, Directory, HashPool};
+
+use crate::{directory, user};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+#[ignore = "prints figures, proves nothing"]
+async fn what_a_login_costs() {
+    let tenant = TenantId::DEFAULT;
+    let (_folder, directory) = directory().await;
+    let pool = Arc::new(HashPool::new(1, 8).unwrap());
+    let started = Instant::now();
+    let hash = pool.hash(b"right").await.unwrap();
+    eprintln!("first hash           {:>9.1?}", started.elapsed());
+    directory
+        .user_add(tenant, user("anna", Some(&hash)))
+        .await
+        .unwrap();
+    let authenticator = Authenticator::new(directory.clone(), Arc::clone(&pool)).unwrap();
+    let started = Instant::now();
+    for number in 0..20_u32 {
+        let password = number.to_le_bytes();
+        assert!(
+            authenticator
+                .verify(tenant, "anna", &password)
+                .await
+                .is_err()
+        );
+    }
+    eprintln!("login, uncached      {:>9.1?}", started.elapsed() / 20);
+    authenticator
+        .verify(tenant, "anna", b"right")
+        .await
+        .unwrap();
+    let rounds = 20_000;
+    let started = Instant::now();
+    for _ in 0..rounds {
+        authenticator
+            .verify(tenant, "anna", b"right")
+            .await
+            .unwrap();
+    }
+    eprintln!("login, cached        {:>9.1?}", started.elapsed() / rounds);
+    let started = Instant::now();
+    for _ in 0..rounds {
+        directory.generation().await.unwrap();
+    }
+    eprintln!("generation           {:>9.1?}", started.elapsed() / rounds);
+    let started = Instant::now();
+    for number in 0..200 {
+        directory
+            .user_add(tenant, user(&format!("u{number}"), Some(&hash)))
+            .await
+            .unwrap();
+    }
+    eprintln!("user_add             {:>9.1?}", started.elapsed() / 200);
+}
+
+#[tokio::test]
+#[ignore = "prints figures, proves nothing"]
+async fn what_a_million_rules_cost() {
+    let tenant = TenantId::DEFAULT;
+    let (_folder, directory) = directory().await;
+    let options = SqliteConnectOptions::new().filename(directory.path());
+    let mut connection = options.connect().await.unwrap();
+    let sql = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000) \
+               INSERT INTO rules (tenant_id, effect, actions, pattern, subject_kind, subject) \
+               SELECT 1, 'allow', 3, 'devices/' || i || '/#', 'user', 'device-' || (i / 10) FROM n";
+    sqlx::query(sql).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    let path = directory.path().to_path_buf();
+    directory.close().await;
+    let started = Instant::now();
+    let directory = Directory::open(&path).await.unwrap();
+    eprintln!("open                 {:>9.1?}", started.elapsed());
+    let started = Instant::now();
+    let rows = directory.rule_list(tenant).await.unwrap().len();
+    eprintln!("rule_list            {:>9.1?}", started.elapsed());
+    let started = Instant::now();
+    assert_eq!(directory.rule_set(tenant).await.unwrap().len(), rows);
+    eprintln!("rule_set             {:>9.1?}", started.elapsed());
+}
