@@ -4,10 +4,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use thiserror::Error;
-use wasmqtt_core::hook::{AuthenticateRequest, ChainMask, Denial, Principal};
+use wasmqtt_core::hook::{AuthenticateRequest, ChainMask, Denial};
 use wasmqtt_core::reason::ReasonCode;
 use wasmqtt_core::topic::TopicFilter;
 
+use crate::answer::AuthVerdict;
 use crate::auth_pool::AuthPool;
 use crate::breaker::{Admission, Breaker};
 use crate::builder::Builder;
@@ -98,17 +99,6 @@ pub enum ActivateError {
     /// The thread that starts instances can't be started.
     #[error("the thread that starts plugin instances does not start: {0}")]
     Thread(String),
-}
-
-/// What a plugin answers to `authenticate`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum AuthVerdict {
-    /// No opinion.
-    Next,
-    /// Let in as this principal.
-    Allow(Arc<Principal>),
-    /// Refused.
-    Deny(Denial),
 }
 
 /// A plugin's place in the set that it was found in.

@@ -1,11 +1,24 @@
-//! Checks of what plugins answer, before the core sees it.
+//! What plugins answer, and the checks that it meets before the core sees it.
 //! What must not live here: the contract's types.
 
-use wasmqtt_core::hook::{AccessAction, Denial};
+use std::sync::Arc;
+
+use wasmqtt_core::hook::{AccessAction, Denial, Principal};
 use wasmqtt_core::reason::ReasonCode as Code;
 
 use crate::fault::Stop;
 use crate::limits::REASON_BYTES_MAX;
+
+/// What a plugin answers to `authenticate`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum AuthVerdict {
+    /// No opinion.
+    Next,
+    /// Let in as this principal.
+    Allow(Arc<Principal>),
+    /// Refused.
+    Deny(Denial),
+}
 
 /// The packet that carries a refusal to the client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

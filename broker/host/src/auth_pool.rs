@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use wasmqtt_core::hook::AuthenticateRequest;
 
-use crate::active::{Active, AuthVerdict};
+use crate::active::Active;
+use crate::answer::AuthVerdict;
 use crate::breaker::Admission;
 use crate::clock::thread_cpu;
 use crate::fault::{Fault, FaultKind};

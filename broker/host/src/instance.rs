@@ -10,7 +10,7 @@ use wasmqtt_core::hook::{
 use wasmqtt_core::message::MessageRef;
 use wasmtime::Store;
 
-use crate::active::AuthVerdict;
+use crate::answer::AuthVerdict;
 use crate::engine::Caller;
 use crate::fault::{Fault, FaultKind};
 use crate::limits::INIT_ERROR_BYTES_MAX;

@@ -8,7 +8,7 @@
 #![deny(unsafe_code)]
 
 pub mod active;
-mod answer;
+pub mod answer;
 mod auth_pool;
 mod breaker;
 mod builder;

@@ -74,3 +74,74 @@ pub(crate) struct PluginServices {
     pub(crate) kv: Kv,
     pub(crate) log: LogGate,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Services;
+    use crate::active::{ActivePlugins, OnFault, PluginSetup};
+    use crate::engine::Engine;
+    use crate::limits::Limits;
+    use crate::manifest::Hook;
+    use crate::plugin::Plugin;
+    use std::sync::Arc;
+    use wasmqtt_core::hook::{AuthenticateRequest, ConnectionFacts};
+    use wasmqtt_core::reason::Version;
+    use wasmqtt_core::time::Millis;
+
+    /// Counts its calls under the key `calls`, in a value of eight bytes.
+    fn counting(engine: &Engine) -> Arc<Plugin> {
+        let bytes = include_bytes!("../../../plugins/fixtures/cost/cost.wasm");
+        Plugin::load(engine, bytes).unwrap()
+    }
+
+    fn call(services: &Services, plugin: &Arc<Plugin>, tenant: &str, name: &str, calls: u32) {
+        let setup = PluginSetup {
+            name: Arc::from(name),
+            plugin: Arc::clone(plugin),
+            config: serde_json::json!({"mode": "kv"}),
+            on_fault: OnFault::Refuse,
+            limits: Limits::default(),
+            tenant: Arc::from(tenant),
+            topics: None,
+        };
+        let active = ActivePlugins::activate(services, vec![setup], &[]).unwrap();
+        let index = active.find(name, Hook::Authenticate).unwrap();
+        let connection = Arc::new(ConnectionFacts {
+            tenant: Arc::from(tenant),
+            client_id: Arc::from("c"),
+            username: None,
+            listener: Arc::from("l"),
+            peer: Box::from("127.0.0.1:1"),
+            version: Version::V5,
+            clean_start: true,
+            keep_alive_seconds: 60,
+        });
+        for _ in 0..calls {
+            let connection = Arc::clone(&connection);
+            let request = AuthenticateRequest {
+                connection,
+                password: None,
+            };
+            let _ = active.authenticate(index, &request);
+        }
+    }
+
+    #[test]
+    fn keys_belong_to_one_plugin_of_one_tenant_and_outlive_a_reload() {
+        let engine = Engine::new().unwrap();
+        let services = Services::new();
+        let plugin = counting(&engine);
+        call(&services, &plugin, "tenant", "a", 2);
+        call(&services, &plugin, "tenant", "b", 1);
+        call(&services, &plugin, "other", "a", 5);
+        call(&services, &plugin, "tenant", "a", 1);
+        let count = |tenant: &str, name: &str| {
+            let store = services.of(&Arc::from(tenant), &Arc::from(name));
+            let bytes = store.kv.get("calls", Millis(0)).unwrap();
+            u64::from_le_bytes(bytes.try_into().unwrap())
+        };
+        assert_eq!(count("tenant", "a"), 3);
+        assert_eq!(count("tenant", "b"), 1);
+        assert_eq!(count("other", "a"), 5);
+    }
+}

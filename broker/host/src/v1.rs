@@ -11,8 +11,7 @@ use wasmqtt_core::message::{MessageRef, QoS};
 use wasmtime::component::{HasSelf, Instance, InstancePre, Linker, Resource};
 use wasmtime::{Result, Store};
 
-use crate::active::AuthVerdict;
-use crate::answer::{Refusal, denial};
+use crate::answer::{AuthVerdict, Refusal, denial};
 use crate::fault::Stop;
 use crate::manifest::Hook;
 use crate::state::{Reply, State};
