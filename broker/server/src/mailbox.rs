@@ -2,6 +2,7 @@
 //! What must not live here: what the mail says.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
@@ -22,13 +23,13 @@ pub(crate) enum Letter {
     /// A hook that ran elsewhere has answered.
     HookDone(HookToken, HookAnswer),
     /// A tenant's rules changed; the sender waits until they are in force.
-    Rules(TenantId, Arc<RuleSet>, tokio::sync::mpsc::Sender<()>),
+    Rules(TenantId, Arc<RuleSet>, SyncSender<()>),
     /// Close a principal's connections.
     Kick { tenant: TenantId, principal: Box<str>, code: ReasonCode },
     /// Say how you are.
-    Status(tokio::sync::mpsc::Sender<WorkerStatus>),
+    Status(SyncSender<WorkerStatus>),
     /// Close all connections; answered when they are closed.
-    Shutdown(tokio::sync::mpsc::Sender<()>),
+    Shutdown(SyncSender<()>),
 }
 
 /// How a worker is.

@@ -81,3 +81,6 @@ fn unreadable(file: &Path, error: &io::Error) -> Box<Problems> {
     };
     Box::new(Problems::one(problem))
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,10 +7,12 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use wasmqtt_core::limits::{Limits as CoreLimits, RetainedLimits};
 use wasmqtt_core::topic::TopicFilter;
 
 pub(crate) mod bundled;
 pub(crate) mod load;
+pub(crate) mod plan;
 pub(crate) mod problem;
 pub(crate) mod read;
 pub(crate) mod schema;
@@ -123,25 +125,20 @@ pub(crate) struct Limits {
     pub queue_bytes_max: u64,
     /// QoS 1 and 2 messages sent to one client and not yet acknowledged; the client's own Receive
     /// Maximum may lower it.
-    pub inflight_max: NonZeroU16,
-    /// QoS 1 and 2 messages that one client may have unacknowledged towards the broker: our
-    /// Receive Maximum.
-    pub receive_max: NonZeroU16,
-    /// Topic aliases that an MQTT 5 client may use; 0: none.
-    pub topic_alias_max: u16,
+    pub inflight_max: u16,
+    /// QoS 1 and 2 messages that one client may have unacknowledged towards the broker.
+    pub receive_maximum: u16,
     /// Subscriptions of one session.
     pub subscriptions_max: u32,
-    /// Sessions kept, connected or not.
-    pub sessions_max: u32,
-    /// A session is kept no longer than this after its connection ended.
+    /// A session is kept no longer than this after its connection ended; `u32::MAX`: for ever.
     pub session_expiry_seconds_max: u32,
     /// A longer Keep Alive, or none, is lowered to this (MQTT 5: Server Keep Alive); 0: the
     /// client's choice stands.
     pub keep_alive_seconds_max: u16,
     /// From accept to a complete CONNECT.
-    pub connect_timeout_seconds: NonZeroU16,
+    pub connect_timeout_seconds: u16,
     /// A client that takes nothing for this long while bytes wait for it is cut.
-    pub write_timeout_seconds: NonZeroU16,
+    pub write_timeout_seconds: u16,
     /// Retained messages.
     pub retained_messages_max: u32,
     /// Bytes of retained messages, topics included.
@@ -152,19 +149,40 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             packet_bytes_max: 1 << 20,
-            queue_messages_max: 65_536,
+            queue_messages_max: 10_000,
             queue_bytes_max: 16 << 20,
-            inflight_max: NonZeroU16::MIN.saturating_add(127),
-            receive_max: NonZeroU16::MIN.saturating_add(1_023),
-            topic_alias_max: 32,
+            inflight_max: 100,
+            receive_maximum: 100,
             subscriptions_max: 10_000,
-            sessions_max: 1_000_000,
-            session_expiry_seconds_max: 7 * 24 * 3_600,
+            session_expiry_seconds_max: u32::MAX,
             keep_alive_seconds_max: 0,
-            connect_timeout_seconds: NonZeroU16::MIN.saturating_add(9),
-            write_timeout_seconds: NonZeroU16::MIN.saturating_add(29),
+            connect_timeout_seconds: 10,
+            write_timeout_seconds: 30,
             retained_messages_max: 1_000_000,
-            retained_bytes_max: 256 << 20,
+            retained_bytes_max: 1 << 30,
+        }
+    }
+}
+
+impl Limits {
+    /// As the core takes them; what no operator chooses is the core's default.
+    pub(crate) fn core(&self) -> CoreLimits {
+        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        CoreLimits {
+            packet_bytes_max: self.packet_bytes_max,
+            inflight_max: self.inflight_max,
+            receive_maximum: self.receive_maximum,
+            queue_messages_max: size(self.queue_messages_max.into()),
+            queue_bytes_max: size(self.queue_bytes_max),
+            subscriptions_max: size(self.subscriptions_max.into()),
+            session_expiry_seconds_max: self.session_expiry_seconds_max,
+            keep_alive_seconds_max: self.keep_alive_seconds_max,
+            write_timeout_seconds: self.write_timeout_seconds.into(),
+            retained: RetainedLimits {
+                messages_max: size(self.retained_messages_max.into()),
+                bytes_max: size(self.retained_bytes_max),
+            },
+            ..CoreLimits::default()
         }
     }
 }

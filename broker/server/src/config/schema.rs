@@ -66,6 +66,8 @@ pub(crate) struct Places {
     pub steps: Vec<Step>,
     /// The sections of plugins: where their source is named, else their name.
     pub plugins: BTreeMap<Arc<str>, Place>,
+    /// Their `config`, where there is one.
+    pub configs: BTreeMap<Arc<str>, Place>,
 }
 
 /// Reads everything; what is wrong is in `found`, and the result is of use only without errors.
@@ -441,28 +443,20 @@ fn limits(mut section: Reader<'_>) -> Limits {
             })*
         };
     }
-    macro_rules! read_non_zero {
-        ($($field:ident;)*) => {
-            $(if let Some(value) = section.integer(stringify!($field), 1..=u16::MAX) {
-                limits.$field = NonZeroU16::new(value).unwrap_or(NonZeroU16::MIN);
-            })*
-        };
-    }
     read! {
         // The largest packet that MQTT has [MQTT-1.5.5].
         packet_bytes_max: 256..=268_435_460;
         queue_messages_max: 1..=u32::MAX;
         queue_bytes_max: 1_024..=1 << 40;
-        topic_alias_max: 0..=u16::MAX;
         subscriptions_max: 1..=10_000_000;
-        sessions_max: 1..=100_000_000;
         session_expiry_seconds_max: 0..=u32::MAX;
         keep_alive_seconds_max: 0..=u16::MAX;
         retained_messages_max: 0..=u32::MAX;
         retained_bytes_max: 0..=1 << 44;
-    }
-    read_non_zero! {
-        inflight_max; receive_max; connect_timeout_seconds; write_timeout_seconds;
+        inflight_max: 1..=u16::MAX;
+        receive_maximum: 1..=u16::MAX;
+        connect_timeout_seconds: 1..=u16::MAX;
+        write_timeout_seconds: 1..=u16::MAX;
     }
     section.finish();
     limits

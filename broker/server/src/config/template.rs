@@ -41,19 +41,17 @@ config = { publish = ["devices/${clientid}/#"], subscribe = ["commands/${clienti
 
 # [limits]
 # packet_bytes_max = 1048576
-# queue_messages_max = 65536         # waiting for one session
+# queue_messages_max = 10000         # waiting for one session
 # queue_bytes_max = 16777216
-# inflight_max = 128                 # sent to a client, not acknowledged
-# receive_max = 1024                 # sent by a client, not acknowledged
-# topic_alias_max = 32
+# inflight_max = 100                 # sent to a client, not acknowledged
+# receive_maximum = 100              # sent by a client, not acknowledged
 # subscriptions_max = 10000          # of one session
-# sessions_max = 1000000
-# session_expiry_seconds_max = 604800
+# session_expiry_seconds_max = 4294967295   # this number: for ever
 # keep_alive_seconds_max = 0         # 0: what the client asks for
 # connect_timeout_seconds = 10
 # write_timeout_seconds = 30
 # retained_messages_max = 1000000
-# retained_bytes_max = 268435456
+# retained_bytes_max = 1073741824
 
 # [workers]
 # count = "auto"                     # threads that serve connections; "auto": one a core

@@ -1,0 +1,69 @@
+//! `wasmqtt status`
+//! What must not live here: how the numbers come about.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::cli::failure::Failure;
+use crate::cli::output::{duration, json, say};
+use crate::cli::session::{Needs, Session};
+use crate::instance::{Layout, LockState, probe};
+use crate::service::view::Status;
+
+/// Shows what the broker of `directory` does; exit code 1 when none runs.
+pub(crate) async fn status(directory: &Path, as_json: bool) -> Result<ExitCode, Failure> {
+    let layout = Layout::new(directory);
+    let is_free = !matches!(probe(&layout)?, LockState::Broker(_));
+    if is_free {
+        if as_json {
+            json(&serde_json::json!({ "running": false }))?;
+            return Ok(ExitCode::FAILURE);
+        }
+        let shown = directory.display();
+        return Err(Failure::refused(format!("no broker runs in {shown}"))
+            .hint(format!("start it: wasmqtt run {shown}")));
+    }
+    let session = Session::open(directory, Needs::Directory).await?;
+    let status: Status = session.get("/v1/status").await?;
+    if as_json {
+        json(&status)?;
+    } else {
+        show(&status)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(status: &Status) -> Result<(), Failure> {
+    let Status {
+        version,
+        pid,
+        uptime_seconds,
+        workers,
+        listeners,
+        counters,
+    } = status;
+    let up = duration(*uptime_seconds);
+    let threads = if *workers == 1 {
+        "1 worker".to_owned()
+    } else {
+        format!("{workers} workers")
+    };
+    say(format!(
+        "wasmqtt {version} runs for {up} (pid {pid}, {threads})"
+    ))?;
+    for listener in listeners {
+        say(format!(
+            "  listens on {} (listener {})",
+            listener.url, listener.name
+        ))?;
+    }
+    let width = counters
+        .keys()
+        .map(|name| name.chars().count())
+        .max()
+        .unwrap_or(0);
+    for (name, count) in counters {
+        say(format!("  {:width$}  {count}", name.replace('_', " ")))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,33 @@
+//! wasmqtt: an MQTT broker whose authentication, access control and transforms are sandboxed
+//! WebAssembly plugins. This is where the process begins and gets its exit code.
+//! What must not live here: anything else.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use rustix::fs::Mode;
+
+mod admin;
+mod auth;
+mod cli;
+mod clock;
+mod config;
+mod instance;
+mod logging;
+mod mailbox;
+mod net;
+mod plugins;
+mod runtime;
+mod service;
+mod shell;
+mod worker_loop;
+
+fn main() -> ExitCode {
+    // Whatever this process makes is its owner's alone, also what a library makes.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    match cli::run(cli::arguments::Arguments::parse()) {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
