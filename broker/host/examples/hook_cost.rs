@@ -152,7 +152,7 @@ impl Bench {
         let index = active.find("plugin", Hook::Authorize).unwrap();
         let mut worker = active.worker();
         measure(text, 50_000, || {
-            drop(worker.authorize(index, &self.request()))
+            drop(worker.authorize(index, &self.request()));
         });
     }
 

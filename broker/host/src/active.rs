@@ -16,7 +16,7 @@ use crate::clock::thread_cpu;
 use crate::fault::{Fault, FaultKind};
 use crate::fault_log::FaultLog;
 use crate::instance::Instance;
-use crate::limits::{INLINE_INIT_CPU, Limits, PREFILTER_TOPICS_MAX, PUBLISH_CHAIN_MAX};
+use crate::limits::{Limits, PREFILTER_TOPICS_MAX, PUBLISH_CHAIN_MAX};
 use crate::manifest::Hook;
 use crate::plugin::Plugin;
 use crate::services::Services;
@@ -278,7 +278,8 @@ impl Active {
                     text: fault.text,
                 }
             })?;
-        let has_fast_init = thread_cpu().saturating_sub(before) <= INLINE_INIT_CPU;
+        let took = thread_cpu().saturating_sub(before);
+        let has_fast_init = took <= identity.limits.inline_init_cpu;
         let counters = Arc::new(Counters::default());
         Ok(Self {
             identity,

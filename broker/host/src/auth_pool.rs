@@ -9,7 +9,7 @@ use wasmqtt_core::hook::AuthenticateRequest;
 use crate::active::Active;
 use crate::answer::AuthVerdict;
 use crate::breaker::Admission;
-use crate::clock::thread_cpu;
+use crate::clock::{monotonic, thread_cpu};
 use crate::fault::{Fault, FaultKind};
 use crate::instance::Instance;
 use crate::manifest::Hook;
@@ -33,6 +33,8 @@ struct Pool {
 struct Place<'a> {
     pool: &'a AuthPool,
     instance: Option<Instance>,
+    /// When the answer has to be there, on the monotonic clock.
+    until: Duration,
 }
 
 impl AuthPool {
@@ -76,7 +78,8 @@ impl AuthPool {
 
     fn place(&self, active: &Active) -> Result<Place<'_>, Fault> {
         let limits = &active.identity.limits;
-        let wall: Duration = limits.authenticate_wall;
+        let wall = limits.authenticate_wall;
+        let until = monotonic() + wall;
         let is_full = |pool: &mut Pool| pool.busy >= limits.authenticate_instances_max;
         let waited = self.freed.wait_timeout_while(self.pool(), wall, is_full);
         let (mut pool, waited) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -88,6 +91,7 @@ impl AuthPool {
         Ok(Place {
             pool: self,
             instance,
+            until,
         })
     }
 
@@ -106,7 +110,7 @@ impl Place<'_> {
             Some(instance) => instance,
             None => active.start_instance()?,
         };
-        let verdict = instance.authenticate(request)?;
+        let verdict = instance.authenticate(request, self.until.saturating_sub(monotonic()))?;
         self.instance = Some(instance);
         Ok(verdict)
     }

@@ -190,3 +190,32 @@ impl Ticker {
         self.callers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Engine;
+    use crate::clock::{Clock, SystemClock};
+    use std::sync::atomic::Ordering;
+    use std::thread;
+
+    /// Waits until `is_so`, for a bounded time.
+    #[track_caller]
+    fn wait(what: &str, is_so: impl Fn() -> bool) {
+        let give_up = SystemClock.monotonic().plus_seconds(60);
+        while !is_so() {
+            assert!(SystemClock.monotonic() < give_up, "{what}");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn the_ticker_rests_without_calls_and_wakes_for_one() {
+        let engine = Engine::new().unwrap();
+        let caller = engine.caller();
+        let is_resting = || engine.0.ticker.resting.load(Ordering::SeqCst);
+        for _ in 0..3 {
+            wait("it rests", is_resting);
+            caller.call(|| wait("it wakes", || !is_resting()));
+        }
+    }
+}

@@ -13,7 +13,7 @@ use wasmtime::Store;
 use crate::answer::AuthVerdict;
 use crate::engine::Caller;
 use crate::fault::{Fault, FaultKind};
-use crate::limits::INIT_ERROR_BYTES_MAX;
+use crate::limits::{INIT_ERROR_BYTES_MAX, WALL_FACTOR};
 use crate::plugin::Plugin;
 use crate::state::{Identity, Reply, State};
 use crate::v1::Guest;
@@ -38,7 +38,7 @@ impl Instance {
     ) -> Result<Self, Fault> {
         let mut store = plugin.new_store(State::new(Arc::clone(identity)));
         let caller = plugin.engine().caller();
-        let started = call(&mut store, &caller, cpu, |store| {
+        let started = call(&mut store, &caller, cpu, cpu * WALL_FACTOR, |store| {
             let guest = plugin.instantiate(store)?;
             let answer = guest.init(store)?;
             Ok((guest, answer))
@@ -57,13 +57,15 @@ impl Instance {
         }
     }
 
+    /// `wall`: what is left of the time that the client may wait.
     pub(crate) fn authenticate(
         &mut self,
         request: &AuthenticateRequest,
+        wall: Duration,
     ) -> Result<AuthVerdict, Fault> {
         let cpu = self.store.data().identity.limits.authenticate_cpu;
         let guest = &self.guest;
-        call(&mut self.store, &self.caller, cpu, |store| {
+        call(&mut self.store, &self.caller, cpu, wall, |store| {
             guest.authenticate(store, request)
         })
     }
@@ -74,9 +76,13 @@ impl Instance {
     ) -> Result<AuthorizeAnswer, Fault> {
         let cpu = self.store.data().identity.limits.call_cpu;
         let guest = &self.guest;
-        call(&mut self.store, &self.caller, cpu, |store| {
-            guest.authorize(store, request)
-        })
+        call(
+            &mut self.store,
+            &self.caller,
+            cpu,
+            cpu * WALL_FACTOR,
+            |store| guest.authorize(store, request),
+        )
     }
 
     pub(crate) fn on_publish(
@@ -86,9 +92,13 @@ impl Instance {
     ) -> Result<PublishVerdict, Fault> {
         let cpu = self.store.data().identity.limits.call_cpu;
         let guest = &self.guest;
-        call(&mut self.store, &self.caller, cpu, |store| {
-            guest.on_publish(store, request, message)
-        })
+        call(
+            &mut self.store,
+            &self.caller,
+            cpu,
+            cpu * WALL_FACTOR,
+            |store| guest.on_publish(store, request, message),
+        )
     }
 }
 
@@ -96,12 +106,13 @@ fn call<R>(
     store: &mut Store<State>,
     caller: &Caller,
     cpu: Duration,
+    wall: Duration,
     enter: impl FnOnce(&mut Store<State>) -> wasmtime::Result<R>,
 ) -> Result<R, Fault> {
     let state = store.data_mut();
     state.reply = Reply::default();
     state.resources.memory_was_refused = false;
-    state.deadline.start(cpu);
+    state.deadline.start(cpu, wall);
     store.set_epoch_deadline(1);
     caller
         .call(|| enter(store))

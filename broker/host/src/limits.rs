@@ -13,6 +13,9 @@ pub struct Limits {
     pub authenticate_cpu: Duration,
     /// CPU time of `init`.
     pub init_cpu: Duration,
+    /// An `init` that took more CPU time when it was proved is never run on a worker: instances of
+    /// that plugin are made by a thread of their own.
+    pub inline_init_cpu: Duration,
     /// Wall time of one `authenticate`, waiting for a free instance included.
     pub authenticate_wall: Duration,
     /// Linear memory of one instance, all its memories together.
@@ -31,6 +34,7 @@ impl Default for Limits {
             call_cpu: Duration::from_millis(10),
             authenticate_cpu: Duration::from_millis(50),
             init_cpu: Duration::from_secs(1),
+            inline_init_cpu: Duration::from_millis(2),
             authenticate_wall: Duration::from_secs(2),
             memory_bytes: 32 << 20,
             payload_bytes_max: 16 << 20,
@@ -142,8 +146,6 @@ pub const BREAKER_BACK_OFF_MS_MAX: u64 = 60_000;
 /// Faults are logged once in that time for each plugin.
 pub const FAULT_LOG_MS: u64 = 10_000;
 
-/// An `init` that took longer when it was proved is never run on a worker.
-pub const INLINE_INIT_CPU: Duration = Duration::from_millis(2);
 /// Instances of a plugin with a slow `init` that are kept ready.
 pub const SPARE_INSTANCES: usize = 1;
 /// One call in so many is timed, for the statistics.

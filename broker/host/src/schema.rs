@@ -268,9 +268,9 @@ impl Type {
 }
 
 fn types(value: &Value) -> Option<Vec<Type>> {
-    let names = match value {
-        Value::String(name) => vec![name.clone()],
-        _ => strings(value)?,
+    let names = match value.as_str() {
+        Some(name) => vec![name.to_owned()],
+        None => strings(value)?,
     };
     names
         .iter()

@@ -17,10 +17,11 @@ pub(crate) use log::{LogGate, LogLevel};
 #[derive(Clone)]
 pub struct Services(Arc<Inner>);
 
+type TenantAndName = (Arc<str>, Arc<str>);
+
 struct Inner {
     clock: Arc<dyn Clock>,
-    /// By tenant and plugin name.
-    plugins: Mutex<HashMap<(Arc<str>, Arc<str>), Arc<PluginServices>>>,
+    plugins: Mutex<HashMap<TenantAndName, Arc<PluginServices>>>,
 }
 
 impl Services {

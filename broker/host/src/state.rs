@@ -9,9 +9,7 @@ use wasmtime::ResourceLimiter;
 
 use crate::clock::{monotonic, thread_cpu};
 use crate::fault::{FaultKind, Stop};
-use crate::limits::{
-    CORE_INSTANCES_MAX, Limits, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX, WALL_FACTOR,
-};
+use crate::limits::{CORE_INSTANCES_MAX, Limits, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 use crate::services::PluginServices;
 
 /// One activated plugin as its instances see it.
@@ -79,10 +77,10 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    pub(crate) fn start(&mut self, cpu: Duration) {
+    pub(crate) fn start(&mut self, cpu: Duration, wall: Duration) {
         *self = Self {
             cpu,
-            wall: cpu * WALL_FACTOR,
+            wall,
             first_tick: None,
         };
     }

@@ -44,7 +44,7 @@ impl WorkerPlugins {
             instance: active.start_instance().ok(),
             active: Arc::clone(active),
         };
-        let mut worker = Self {
+        let worker = Self {
             seats: shared.plugins.iter().map(seat).collect(),
             shared: Arc::clone(shared),
             builder,
@@ -102,7 +102,7 @@ impl WorkerPlugins {
         changed.map_or(PublishVerdict::Pass, PublishVerdict::Replace)
     }
 
-    fn order_spares(&mut self) {
+    fn order_spares(&self) {
         let Some(builder) = &self.builder else { return };
         for (index, seat) in self.seats.iter().enumerate() {
             if !seat.active.has_fast_init {

@@ -88,7 +88,7 @@ mod tests {
         lend(&outer, || {
             assert_eq!(lent_client().as_deref(), Some("outer"));
             lend(&inner, || {
-                assert_eq!(lent_client().as_deref(), Some("inner"))
+                assert_eq!(lent_client().as_deref(), Some("inner"));
             });
             assert_eq!(lent_client().as_deref(), Some("outer"));
         });

@@ -129,18 +129,22 @@ impl types::HostMessage for State {
 
     fn content_type(&mut self, _: Resource<Message>) -> Result<Option<String>> {
         message(|message| {
-            properties::iter(message.properties).find_map(|property| match property {
-                Property::ContentType(text) => Some(text.to_owned()),
-                _ => None,
+            properties::iter(message.properties).find_map(|property| {
+                let Property::ContentType(text) = property else {
+                    return None;
+                };
+                Some(text.to_owned())
             })
         })
     }
 
     fn user_property(&mut self, _: Resource<Message>, name: String) -> Result<Option<String>> {
         message(|message| {
-            properties::iter(message.properties).find_map(|property| match property {
-                Property::UserProperty(known, value) if known == name => Some(value.to_owned()),
-                _ => None,
+            properties::iter(message.properties).find_map(|property| {
+                let Property::UserProperty(known, value) = property else {
+                    return None;
+                };
+                (known == name).then(|| value.to_owned())
             })
         })
     }

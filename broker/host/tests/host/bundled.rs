@@ -25,9 +25,12 @@ fn token_auth_lets_in_who_has_a_token_until_it_expires() {
     );
     assert_eq!(bench.authenticate("token", None), AuthVerdict::Next);
 
-    let denied = |token: &str| match bench.authenticate("token", Some(token.as_bytes())) {
-        AuthVerdict::Deny(denial) => denial.code,
-        other => panic!("{other:?}"),
+    let denied = |token: &str| {
+        let verdict = bench.authenticate("token", Some(token.as_bytes()));
+        let AuthVerdict::Deny(denial) = verdict else {
+            panic!("{verdict:?}")
+        };
+        denial.code
     };
     assert_eq!(
         denied(&TOKEN.replace("device-1", "device-2")),
@@ -72,9 +75,10 @@ fn json_stamp_stamps_objects_and_refuses_the_rest() {
         (replacement.topic, replacement.qos, replacement.retain),
         (None, None, None)
     );
-    match bench.publish("t", b"{") {
-        PublishVerdict::Drop(denial) => assert_eq!(denial.code, ReasonCode::PayloadFormatInvalid),
-        other => panic!("{other:?}"),
-    }
+    let verdict = bench.publish("t", b"{");
+    let PublishVerdict::Drop(denial) = verdict else {
+        panic!("{verdict:?}")
+    };
+    assert_eq!(denial.code, ReasonCode::PayloadFormatInvalid);
     assert_eq!(bench.publish("t", b""), PublishVerdict::Pass);
 }

@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use serde_json::json;
 use wasmqtt_core::hook::{AccessAction, Denial, PublishVerdict, Verdict};
 use wasmqtt_core::reason::ReasonCode;
 use wasmqtt_host::active::{ActivateError, OnFault};
 use wasmqtt_host::answer::AuthVerdict;
+use wasmqtt_host::clock::{Clock, SystemClock};
 use wasmqtt_host::fault::FaultKind;
 use wasmqtt_host::limits::{CACHE_TTL_MS_MAX, REASON_BYTES_MAX};
 use wasmqtt_host::manifest::Hook;
@@ -285,6 +287,36 @@ fn code_that_runs_before_init_is_bounded_as_well() {
         };
         assert!(found.starts_with(text), "{found}");
     }
+}
+
+#[test]
+fn an_instance_with_a_slow_init_is_made_off_the_worker() {
+    let mut slow = setup(
+        "slow",
+        MISBEHAVE,
+        json!({"mode": "panic", "only": "authorize"}),
+    );
+    slow.limits.inline_init_cpu = Duration::ZERO;
+    let mut bench = Bench::new(vec![slow]);
+    bench.authorize("slow", AccessAction::Publish, "t");
+    // Meanwhile the policy answers; it may take a while until the new instance is there.
+    let refused = PublishVerdict::Drop(refusal(ReasonCode::UnspecifiedError));
+    let give_up = SystemClock.monotonic().plus_seconds(60);
+    loop {
+        let verdict = bench.publish("t", b"payload");
+        if verdict == PublishVerdict::Pass {
+            break;
+        }
+        assert_eq!(verdict, refused);
+        assert!(SystemClock.monotonic() < give_up, "no instance");
+        thread::yield_now();
+    }
+    let (_, faults) = bench.counted("slow", Hook::OnPublish);
+    assert!(
+        faults.iter().all(|(kind, _)| *kind == FaultKind::NotReady),
+        "{faults:?}"
+    );
+    assert!(!bench.active.stats()[0].is_quarantined);
 }
 
 #[test]
