@@ -13,15 +13,15 @@ pub(crate) struct Bundled {
 static BUNDLED: [Bundled; 3] = [
     Bundled {
         name: "json-stamp",
-        bytes: b"",
+        bytes: include_bytes!("../../../../plugins/json-stamp/json-stamp.wasm"),
     },
     Bundled {
         name: "own-topics",
-        bytes: b"",
+        bytes: include_bytes!("../../../../plugins/own-topics/own-topics.wasm"),
     },
     Bundled {
         name: "token-auth",
-        bytes: b"",
+        bytes: include_bytes!("../../../../plugins/token-auth/token-auth.wasm"),
     },
 ];
 
