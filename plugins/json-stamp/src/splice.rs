@@ -1,7 +1,12 @@
 //! Puts members into a JSON object without reading the others: their order, spacing and numbers
 //! stay as they are. What the members mean is not known here.
 
-use serde::de::IgnoredAny;
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
 /// A member to put in.
 pub(crate) struct Member<'a> {
@@ -15,90 +20,70 @@ pub(crate) struct Member<'a> {
 /// text is not one JSON object (RFC 8259).
 pub(crate) fn splice(text: &[u8], members: &[Member<'_>]) -> Option<Vec<u8>> {
     let text = str::from_utf8(text).ok()?;
-    serde_json::from_str::<IgnoredAny>(text).ok()?;
-    let object = text.trim_start_matches(WHITESPACE);
-    let inside = object
-        .strip_prefix('{')?
-        .trim_end_matches(WHITESPACE)
-        .strip_suffix('}')?;
-
     let added = members
         .iter()
         .map(|member| member.name.len() + member.json.len() + 8);
-    let mut spliced = String::with_capacity(text.len() + added.sum::<usize>());
-    spliced.push('{');
-    let mut separator = "";
-    for kept in Segments(inside).filter(|segment| !is_one_of(segment, members)) {
-        spliced.push_str(separator);
-        spliced.push_str(kept);
-        separator = ",";
-    }
+    let out = String::with_capacity(text.len() + added.sum::<usize>());
+    let mut splicer = Splicer {
+        text,
+        members,
+        out,
+        separator: "{",
+    };
+
+    let mut json = serde_json::Deserializer::from_str(text);
+    json.deserialize_map(&mut splicer).ok()?;
+    json.end().ok()?;
     for member in members {
-        spliced.push_str(separator);
-        spliced.push_str(&serde_json::Value::from(member.name).to_string());
-        spliced.push(':');
-        spliced.push_str(member.json);
-        separator = ",";
+        splicer.push(&serde_json::Value::from(member.name).to_string());
+        splicer.out.push(':');
+        splicer.out.push_str(member.json);
     }
-    spliced.push('}');
-    Some(spliced.into_bytes())
+    splicer.out.push('}');
+    Some(splicer.out.into_bytes())
 }
 
-/// What JSON calls whitespace, which is less than what Unicode does.
-const WHITESPACE: [char; 4] = [' ', '\t', '\n', '\r'];
+/// Copies the members that stay, each with the spacing around it.
+struct Splicer<'a> {
+    text: &'a str,
+    members: &'a [Member<'a>],
+    out: String,
+    separator: &'static str,
+}
 
-/// The members of a valid object's inside, each with the spacing around it.
-struct Segments<'json>(&'json str);
+impl Splicer<'_> {
+    fn push(&mut self, text: &str) {
+        self.out.push_str(self.separator);
+        self.out.push_str(text);
+        self.separator = ",";
+    }
+}
 
-impl<'json> Iterator for Segments<'json> {
-    type Item = &'json str;
+#[derive(Deserialize)]
+struct Name<'json>(#[serde(borrow)] Cow<'json, str>);
 
-    fn next(&mut self) -> Option<&'json str> {
-        if self.0.trim_start_matches(WHITESPACE).is_empty() {
-            return None;
+impl<'json> Visitor<'json> for &mut Splicer<'json> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'json>>(self, mut map: A) -> Result<(), A::Error> {
+        let text = self.text;
+        let mut start = text.find('{').map_or(0, |brace| brace + 1);
+        while let Some((Name(name), value)) = map.next_entry::<Name<'_>, &RawValue>()? {
+            // The value is a part of the text, so the distance of their addresses is its place.
+            let value_start = value.get().as_ptr().addr() - text.as_ptr().addr();
+            let value_end = value_start + value.get().len();
+            let rest = &text[value_end..];
+            // What follows is a comma or a brace, or the next step of the loop finds the error.
+            let end = text.len() - rest.trim_start_matches([' ', '\t', '\n', '\r']).len();
+            if !self.members.iter().any(|member| member.name == name) {
+                self.push(&text[start..end]);
+            }
+            start = text.len().min(end + 1);
         }
-        let end = end_of_member(self.0.as_bytes());
-        let (segment, rest) = self.0.split_at(end);
-        self.0 = rest.strip_prefix(',').unwrap_or(rest);
-        Some(segment)
+        Ok(())
     }
-}
-
-/// Where the first comma is that stands in no string, array or inner object, or else the end.
-fn end_of_member(json: &[u8]) -> usize {
-    let mut depth = 0_usize;
-    let mut at = 0;
-    while let Some(byte) = json.get(at) {
-        match byte {
-            b'"' => at = end_of_string(json, at),
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth -= 1,
-            b',' if depth == 0 => return at,
-            _ => {}
-        }
-        at += 1;
-    }
-    json.len()
-}
-
-/// Where the string that opens at `open` closes.
-fn end_of_string(json: &[u8], open: usize) -> usize {
-    let mut at = open + 1;
-    while json[at] != b'"' {
-        at += if json[at] == b'\\' { 2 } else { 1 };
-    }
-    at
-}
-
-/// True if the segment's name is that of one of the members, however it is escaped.
-fn is_one_of(segment: &str, members: &[Member<'_>]) -> bool {
-    let segment = segment.trim_start_matches(WHITESPACE);
-    let quoted = &segment[..=end_of_string(segment.as_bytes(), 0)];
-    let plain = &quoted[1..quoted.len() - 1];
-    if !plain.contains('\\') {
-        return members.iter().any(|member| member.name == plain);
-    }
-    // A name with half a surrogate pair is no text, so it is no member's name either.
-    serde_json::from_str::<String>(quoted)
-        .is_ok_and(|name| members.iter().any(|member| member.name == name))
 }
