@@ -26,9 +26,12 @@ use subscribers::Subscribers;
 pub struct Tree<K, V> {
     exact: HashTable<Exact<K, V>>,
     hasher: RandomState,
-    wildcard: LevelTrie<Subscribers<K, V>>,
+    wildcard: Wildcards<K, V>,
     subscriptions: usize,
 }
+
+/// Boxed, because most inner nodes of the tree have no subscribers.
+type Wildcards<K, V> = LevelTrie<Option<Box<Subscribers<K, V>>>>;
 
 struct Exact<K, V> {
     filter: TopicFilter,
@@ -40,7 +43,8 @@ impl<K: Copy + Eq + Hash, V> Tree<K, V> {
     pub fn insert(&mut self, filter: &TopicFilter, key: K, value: V) -> Option<V> {
         let replaced = if filter.has_wildcards() {
             let node = self.wildcard.insert(filter.levels());
-            self.wildcard.value_mut(node).insert(key, value)
+            let subscribers = self.wildcard.value_mut(node).get_or_insert_default();
+            subscribers.insert(key, value)
         } else {
             let Self { exact, hasher, .. } = self;
             let hash = hasher.hash_one(filter.filter());
@@ -63,8 +67,12 @@ impl<K: Copy + Eq + Hash, V> Tree<K, V> {
     pub fn remove(&mut self, filter: &TopicFilter, key: K) -> Option<V> {
         let removed = if filter.has_wildcards() {
             let node = self.wildcard.find(filter.levels())?;
-            let removed = self.wildcard.value_mut(node).remove(key)?;
-            self.wildcard.prune(node, Subscribers::is_empty);
+            let subscribers = self.wildcard.value_mut(node);
+            let removed = subscribers.as_mut()?.remove(key)?;
+            if subscribers.as_ref().is_some_and(|left| left.is_empty()) {
+                *subscribers = None;
+                self.wildcard.prune(node, Option::is_none);
+            }
             removed
         } else {
             self.remove_exact(filter.filter(), key)?
@@ -96,7 +104,7 @@ impl<K: Copy + Eq + Hash, V> Tree<K, V> {
         if !self.exact.is_empty() {
             let is_it = |entry: &Exact<K, V>| entry.filter.filter() == topic;
             if let Some(entry) = self.exact.find(self.hasher.hash_one(topic), is_it) {
-                report(&entry.subscribers, &mut found);
+                report(Some(&entry.subscribers), &mut found);
             }
         }
         if !self.wildcard.is_empty() {
@@ -144,8 +152,8 @@ impl<K, V> fmt::Debug for Tree<K, V> {
 }
 
 #[inline]
-fn report<K: Copy, V>(subscribers: &Subscribers<K, V>, found: &mut impl FnMut(K, &V)) {
-    for (key, value) in subscribers.as_slice() {
+fn report<K: Copy, V>(subscribers: Option<&Subscribers<K, V>>, found: &mut impl FnMut(K, &V)) {
+    for (key, value) in subscribers.map_or(&[][..], Subscribers::as_slice) {
         found(*key, value);
     }
 }
@@ -153,7 +161,7 @@ fn report<K: Copy, V>(subscribers: &Subscribers<K, V>, found: &mut impl FnMut(K,
 /// One topic's walk through the tree. Each level's text is looked up once, when the walk first
 /// gets that far.
 struct Walk<'a, K, V> {
-    trie: &'a LevelTrie<Subscribers<K, V>>,
+    trie: &'a Wildcards<K, V>,
     rest: Levels<'a>,
     names: SmallVec<[LevelName; TOPIC_LEVELS_MAX]>,
 }
@@ -180,11 +188,11 @@ impl<K: Copy, V> Walk<'_, K, V> {
         if let Some(hash) = self.trie.hash(node)
             && !wildcards_pass_over
         {
-            report(self.trie.value(hash), found);
+            report(self.trie.value(hash).as_deref(), found);
         }
         let name = self.name(depth);
         if matches!(name, LevelName::End) {
-            report(self.trie.value(node), found);
+            report(self.trie.value(node).as_deref(), found);
             return;
         }
         if let Some(plus) = self.trie.plus(node)

@@ -335,14 +335,47 @@ struct Names {
 }
 
 struct NameEntry {
-    text: Box<str>,
+    text: Text,
     nodes: u32,
+}
+
+/// A level's text. Most are short, and then finding one touches no memory but the entry.
+enum Text {
+    Short(u8, [u8; SHORT_BYTES_MAX]),
+    Long(Box<str>),
+}
+
+const SHORT_BYTES_MAX: usize = 22;
+
+impl Text {
+    fn new(text: &str) -> Self {
+        let mut bytes = [0; SHORT_BYTES_MAX];
+        match (u8::try_from(text.len()), bytes.get_mut(..text.len())) {
+            (Ok(length), Some(start)) => {
+                start.copy_from_slice(text.as_bytes());
+                Self::Short(length, bytes)
+            }
+            _ => Self::Long(text.into()),
+        }
+    }
+
+    #[inline]
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Short(length, bytes) => &bytes[..usize::from(*length)],
+            Self::Long(text) => text.as_bytes(),
+        }
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).expect("it was made from a str")
+    }
 }
 
 impl Names {
     #[inline]
     fn find(&self, text: &str, hasher: &RandomState) -> Option<Name> {
-        let is_it = |&name: &u32| *self.names[name as usize].text == *text;
+        let is_it = |&name: &u32| self.names[name as usize].text.as_bytes() == text.as_bytes();
         self.by_text
             .find(hasher.hash_one(text), is_it)
             .map(|&name| Name(name))
@@ -354,7 +387,7 @@ impl Names {
             return name;
         }
         let entry = NameEntry {
-            text: text.into(),
+            text: Text::new(text),
             nodes: 1,
         };
         let name = match self.free.pop() {
@@ -370,7 +403,7 @@ impl Names {
         let names = &self.names;
         self.by_text
             .insert_unique(hasher.hash_one(text), name, |&other| {
-                hasher.hash_one(&*names[other as usize].text)
+                hasher.hash_one(names[other as usize].text.as_str())
             });
         Name(name)
     }
@@ -381,10 +414,10 @@ impl Names {
         if entry.nodes > 0 {
             return;
         }
-        let text = std::mem::take(&mut entry.text);
+        let text = std::mem::replace(&mut entry.text, Text::new(""));
         if let Ok(found) = self
             .by_text
-            .find_entry(hasher.hash_one(&*text), |&n| n == name.0)
+            .find_entry(hasher.hash_one(text.as_str()), |&n| n == name.0)
         {
             found.remove();
         }
@@ -393,6 +426,62 @@ impl Names {
 
     fn text(&self, name: Name) -> Option<&str> {
         let entry = self.names.get(name.0 as usize)?;
-        Some(&entry.text)
+        Some(entry.text.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_and_goes_leaves_no_room_taken() {
+        let mut trie = LevelTrie::<bool>::default();
+        let stays = trie.insert(["a", "b"].into_iter());
+        *trie.value_mut(stays) = true;
+        for round in 0..100 {
+            let text = round.to_string();
+            let node = trie.insert(["a", "+", &text, "#"].into_iter());
+            let sibling = trie.insert(["a", &text].into_iter());
+            for node in [node, sibling] {
+                trie.prune(node, |value| !value);
+            }
+        }
+        assert_eq!(trie.len(), 2);
+        assert_eq!(trie.edges.len(), 2);
+        assert_eq!(trie.names.by_text.len(), 2);
+        assert_eq!((trie.nodes.len(), trie.names.names.len()), (7, 3));
+        *trie.value_mut(stays) = false;
+        trie.prune(stays, |value| !value);
+        assert!(trie.is_empty() && trie.edges.is_empty() && trie.names.names.is_empty());
+    }
+
+    #[test]
+    fn children_and_subtrees_come_in_the_order_in_which_they_were_made() {
+        let mut trie = LevelTrie::<()>::default();
+        for path in ["a/x", "b", "c/y/z", "a/w", "+", "d"] {
+            trie.insert(path.split('/'));
+        }
+        let texts = |nodes: Vec<NodeId>| -> Vec<String> {
+            nodes
+                .into_iter()
+                .map(|node| trie.text(node).unwrap_or("-").to_owned())
+                .collect()
+        };
+        assert_eq!(texts(trie.children(ROOT).collect()), ["a", "b", "c", "d"]);
+        let all = ["-", "a", "x", "w", "b", "c", "y", "z", "d"];
+        assert_eq!(texts(trie.subtree(ROOT).collect()), all);
+        let a = trie.find(["a"].into_iter()).expect("it was made");
+        assert_eq!(texts(trie.subtree(a).collect()), ["a", "x", "w"]);
+        let d = trie.find(["d"].into_iter()).expect("it was made");
+        trie.prune(d, |()| true);
+        let b = trie.find(["b"].into_iter()).expect("it was made");
+        trie.prune(b, |()| true);
+        trie.insert(["b"].into_iter());
+        assert_eq!(trie.children(ROOT).count(), 3);
+        assert_eq!(
+            trie.children(ROOT).last().and_then(|node| trie.text(node)),
+            Some("b")
+        );
     }
 }
