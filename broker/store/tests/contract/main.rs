@@ -3,12 +3,10 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
-    clippy::print_stderr,
     reason = "a test may fail and speak that way"
 )]
 
 mod directory;
-mod figures;
 mod hash_pool;
 mod logins;
 mod opening;

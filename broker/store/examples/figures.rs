@@ -1,27 +1,39 @@
-//! What logins cost on this machine: `cargo test --release -p wasmqtt-store -- --ignored --nocapture`.
+//! What logins and rules cost on this machine: `cargo run --release -p wasmqtt-store --example figures`.
 //! What must not live here: anything that passes or fails.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "prints figures, or says where it stopped"
+)]
 
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 use std::sync::Arc;
+
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::time::Instant;
-
 use wasmqtt_core::ids::TenantId;
-use wasmqtt_store::{Authenticator, Directory, HashPool};
+use wasmqtt_store::{Authenticator, Directory, HashPool, NewUser, PasswordHash, PrincipalKind};
 
-use crate::{directory, user};
+#[tokio::main(worker_threads = 1)]
+async fn main() {
+    logins().await;
+    million_rules().await;
+}
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-#[ignore = "prints figures, proves nothing"]
-async fn what_a_login_costs() {
+async fn logins() {
     let tenant = TenantId::DEFAULT;
-    let (_folder, directory) = directory().await;
+    let folder = tempfile::tempdir().unwrap();
+    let directory = Directory::create(&folder.path().join("directory.db"))
+        .await
+        .unwrap();
     let pool = Arc::new(HashPool::new(1, 8).unwrap());
     let started = Instant::now();
     let hash = pool.hash(b"right").await.unwrap();
-    eprintln!("first hash           {:>9.1?}", started.elapsed());
+    println!("first hash           {:>9.1?}", started.elapsed());
     directory
-        .user_add(tenant, user("anna", Some(&hash)))
+        .user_add(tenant, user("anna", &hash))
         .await
         .unwrap();
     let authenticator = Authenticator::new(directory.clone(), Arc::clone(&pool)).unwrap();
@@ -35,7 +47,7 @@ async fn what_a_login_costs() {
                 .is_err()
         );
     }
-    eprintln!("login, uncached      {:>9.1?}", started.elapsed() / 20);
+    println!("login, uncached      {:>9.1?}", started.elapsed() / 20);
     authenticator
         .verify(tenant, "anna", b"right")
         .await
@@ -48,27 +60,28 @@ async fn what_a_login_costs() {
             .await
             .unwrap();
     }
-    eprintln!("login, cached        {:>9.1?}", started.elapsed() / rounds);
+    println!("login, cached        {:>9.1?}", started.elapsed() / rounds);
     let started = Instant::now();
     for _ in 0..rounds {
         directory.generation().await.unwrap();
     }
-    eprintln!("generation           {:>9.1?}", started.elapsed() / rounds);
+    println!("generation           {:>9.1?}", started.elapsed() / rounds);
     let started = Instant::now();
     for number in 0..200 {
         directory
-            .user_add(tenant, user(&format!("u{number}"), Some(&hash)))
+            .user_add(tenant, user(&format!("u{number}"), &hash))
             .await
             .unwrap();
     }
-    eprintln!("user_add             {:>9.1?}", started.elapsed() / 200);
+    println!("user_add             {:>9.1?}", started.elapsed() / 200);
 }
 
-#[tokio::test]
-#[ignore = "prints figures, proves nothing"]
-async fn what_a_million_rules_cost() {
+async fn million_rules() {
     let tenant = TenantId::DEFAULT;
-    let (_folder, directory) = directory().await;
+    let folder = tempfile::tempdir().unwrap();
+    let directory = Directory::create(&folder.path().join("directory.db"))
+        .await
+        .unwrap();
     let options = SqliteConnectOptions::new().filename(directory.path());
     let mut connection = options.connect().await.unwrap();
     let sql = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000) \
@@ -80,11 +93,20 @@ async fn what_a_million_rules_cost() {
     directory.close().await;
     let started = Instant::now();
     let directory = Directory::open(&path).await.unwrap();
-    eprintln!("open                 {:>9.1?}", started.elapsed());
+    println!("open                 {:>9.1?}", started.elapsed());
     let started = Instant::now();
     let rows = directory.rule_list(tenant).await.unwrap().len();
-    eprintln!("rule_list            {:>9.1?}", started.elapsed());
+    println!("rule_list            {:>9.1?}", started.elapsed());
     let started = Instant::now();
     assert_eq!(directory.rule_set(tenant).await.unwrap().len(), rows);
-    eprintln!("rule_set             {:>9.1?}", started.elapsed());
+    println!("rule_set             {:>9.1?}", started.elapsed());
+}
+
+fn user(name: &str, password: &PasswordHash) -> NewUser {
+    NewUser {
+        name: name.to_owned(),
+        kind: PrincipalKind::User,
+        roles: Vec::new(),
+        password: Some(password.clone()),
+    }
 }
