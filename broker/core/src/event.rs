@@ -162,7 +162,10 @@ pub enum Event<'a> {
     /// Mail from a worker.
     Mail(Mail),
     /// Time passed: keep alive, expiry and delayed wills are looked at.
-    Tick,
+    Tick {
+        /// Seconds since 1970-01-01T00:00:00Z, for credentials that expire.
+        unix_seconds: u64,
+    },
     /// A tenant's rules changed; decisions are made anew.
     Rules(TenantId, Arc<RuleSet>),
     /// Close every connection of a principal or client.

@@ -25,6 +25,8 @@ pub struct Limits {
     pub inflight_max: u16,
     /// Receive Maximum that is told to MQTT 5 clients.
     pub receive_maximum: u16,
+    /// Topic Alias Maximum that is told to MQTT 5 clients.
+    pub topic_alias_maximum: u16,
     /// Messages that wait for one session beyond its in-flight window.
     pub queue_messages_max: usize,
     /// Bytes of those messages.
@@ -57,7 +59,8 @@ impl Default for Limits {
             packet_bytes_max: 1 << 20,
             inflight_max: 100,
             receive_maximum: 100,
-            queue_messages_max: 10_000,
+            topic_alias_maximum: 16,
+            queue_messages_max: 100_000,
             queue_bytes_max: 16 << 20,
             line_messages_max: 256,
             line_bytes_max: 1 << 20,

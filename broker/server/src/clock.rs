@@ -2,7 +2,7 @@
 //! What must not live here: anything else.
 
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use wasmqtt_core::time::Millis;
 
@@ -13,4 +13,10 @@ static START: OnceLock<Instant> = OnceLock::new();
 pub(crate) fn now() -> Millis {
     let start = START.get_or_init(Instant::now);
     Millis(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Seconds since 1970-01-01T00:00:00Z.
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+pub(crate) fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

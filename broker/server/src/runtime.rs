@@ -71,7 +71,7 @@ pub(crate) fn run(plan: RunPlan) -> anyhow::Result<()> {
     shared.add_tenant(TenantId::DEFAULT, Arc::clone(&tenant));
     let common = Arc::new(Common {
         workers,
-        seed: u64::from(std::process::id()) ^ unix_seconds(),
+        seed: u64::from(std::process::id()) ^ clock::unix_seconds(),
         shared,
         limits: Arc::new(config.limits.core()),
         access: Arc::clone(&hooks.access),
@@ -168,12 +168,6 @@ fn auth_steps(
         }
     });
     steps.collect()
-}
-
-#[expect(clippy::disallowed_methods, reason = "the seed has to differ between runs")]
-fn unix_seconds() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
 }
 
 /// Serves until a signal, then closes every connection and waits for the last bytes.

@@ -199,7 +199,7 @@ impl WorkerCell {
         loop {
             ntex::time::sleep(ntex::time::Millis(1000)).await;
             let now = clock::now();
-            self.handle(now, Event::Tick);
+            self.handle(now, Event::Tick { unix_seconds: clock::unix_seconds() });
             self.end_turn(now);
         }
     }

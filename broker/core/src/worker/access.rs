@@ -243,6 +243,12 @@ impl<S: Shell> Worker<S> {
                 Err(denial) => Access::Deny(denial, now),
             };
         }
+        if let Object::Message(_, message) = object
+            && crate::topic::levels(message.topic).next() == Some("$SYS")
+        {
+            // The broker's own topics [MQTT 4.7.2].
+            return Access::Deny(Denial::new(ReasonCode::NotAuthorized), Millis::NEVER);
+        }
         let asker = Asker {
             facts: &conn.facts,
             principal: &conn.principal,

@@ -237,6 +237,7 @@ impl<S: Shell> Worker<S> {
             reading: false,
             requests: std::collections::VecDeque::new(),
             route: None,
+            aliases: Vec::new(),
             decisions: Decisions::default(),
             last_received: now,
             keep_alive_ms: 0,

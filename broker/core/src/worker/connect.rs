@@ -80,6 +80,7 @@ impl<S: Shell> Worker<S> {
             reading: false,
             requests: std::collections::VecDeque::new(),
             route: None,
+            aliases: Vec::new(),
             decisions: Decisions::default(),
             last_received: now,
             keep_alive_ms: u64::from(keep_alive) * 1500, // [MQTT-3.1.2-22]

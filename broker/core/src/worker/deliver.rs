@@ -155,7 +155,12 @@ impl<S: Shell> Worker<S> {
         packet_id: PacketId,
         shell: &mut S,
     ) {
-        self.handle_acknowledged(now, slot, packet_id, shell, |outbound| outbound.puback(packet_id));
+        self.handle_acknowledged(now, slot, packet_id, shell, |outbound| {
+            match outbound.puback(packet_id) {
+                Acknowledged::Unknown => Acknowledged::Done(None), // late or repeated: nothing is due
+                other => other,
+            }
+        });
     }
 
     pub(super) fn handle_pubrec(
@@ -211,7 +216,7 @@ impl<S: Shell> Worker<S> {
                 Some(ReasonCode::Success)
             }
             Acknowledged::ReleaseAgain => Some(ReasonCode::Success),
-            Acknowledged::Unknown => None,
+            Acknowledged::Unknown => Some(ReasonCode::PacketIdentifierNotFound),
         };
         if let (Some(code), Some(link)) = (reply, &conn.link) {
             shell.send(link, Reply::PubRel(packet_id, code));

@@ -118,6 +118,8 @@ struct Connection<L> {
     reading: bool,
     requests: VecDeque<Request>,
     route: Option<RouteRef>,
+    /// Topic Aliases of the client; the alias is the place plus one.
+    aliases: Vec<Option<Box<str>>>,
     decisions: Decisions,
     last_received: Millis,
     keep_alive_ms: u64,
@@ -231,7 +233,7 @@ impl<S: Shell> Worker<S> {
             Event::HookDone(token, answer) => self.handle_hook_done(now, token, answer, shell),
             Event::Persisted(batch, result) => self.handle_persisted(now, batch, result, shell),
             Event::Mail(mail) => self.handle_mail(now, mail, shell),
-            Event::Tick => self.handle_tick(now, shell),
+            Event::Tick { unix_seconds } => self.handle_tick(now, unix_seconds, shell),
             Event::Rules(tenant, rules) => {
                 self.rules.insert(tenant, rules);
                 self.generation = self.generation.wrapping_add(1);
@@ -376,7 +378,7 @@ impl<S: Shell> Worker<S> {
         }
     }
 
-    fn handle_tick(&mut self, now: Millis, shell: &mut S) {
+    fn handle_tick(&mut self, now: Millis, unix_seconds: u64, shell: &mut S) {
         let write_timeout = u64::from(self.limits.write_timeout_seconds) * 1000;
         let late: Vec<(ConnSlot, ReasonCode)> = self
             .conns
@@ -386,6 +388,9 @@ impl<S: Shell> Worker<S> {
                 let silent = now.since(conn.last_received);
                 if conn.keep_alive_ms > 0 && conn.reading && silent > conn.keep_alive_ms {
                     return Some((slot, ReasonCode::KeepAliveTimeout));
+                }
+                if conn.principal.expires_at_unix_seconds.is_some_and(|at| at <= unix_seconds) {
+                    return Some((slot, ReasonCode::MaximumConnectTime));
                 }
                 let since = conn.congested_since?;
                 (now.since(since) > write_timeout).then_some((slot, ReasonCode::QuotaExceeded))

@@ -39,12 +39,25 @@ impl<S: Shell> Worker<S> {
         shell: &mut S,
     ) {
         self.counters.messages_received += 1;
-        let acknowledgement = (publish.packet_id, publish.qos);
-        if publish.topic_alias.is_some() {
-            // CONNACK announced no Topic Alias Maximum [MQTT-3.3.2-9].
-            let code = ReasonCode::TopicAliasInvalid;
-            return self.close_connection(now, slot, Some(code), true, shell);
+        let Some(alias) = publish.topic_alias else {
+            return self.take_publish(now, slot, publish, shell);
+        };
+        match self.resolve_alias(slot, alias, publish.topic) {
+            Ok(topic) => {
+                self.take_publish(now, slot, &Publish { topic: &topic, ..*publish }, shell);
+            }
+            Err(code) => self.close_connection(now, slot, Some(code), true, shell),
         }
+    }
+
+    fn take_publish(
+        &mut self,
+        now: Millis,
+        slot: ConnSlot,
+        publish: &Publish<'_>,
+        shell: &mut S,
+    ) {
+        let acknowledgement = (publish.packet_id, publish.qos);
         if publish.packet_id.is_some() && !self.admit(now, slot, acknowledgement, shell) {
             return;
         }
@@ -90,6 +103,32 @@ impl<S: Shell> Worker<S> {
                 self.wait_in_line(slot, entry, shell);
             }
         }
+    }
+
+    /// The Topic Name that an alias stands for, or is set to [MQTT 3.3.2.3.4].
+    fn resolve_alias(
+        &mut self,
+        slot: ConnSlot,
+        alias: u16,
+        topic: &str,
+    ) -> Result<Box<str>, ReasonCode> {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return Err(ReasonCode::UnspecifiedError);
+        };
+        if alias == 0 || alias > self.limits.topic_alias_maximum {
+            return Err(ReasonCode::TopicAliasInvalid); // [MQTT-3.3.2-8] [MQTT-3.3.2-9]
+        }
+        let place = usize::from(alias) - 1;
+        if topic.is_empty() {
+            let known = conn.aliases.get(place).and_then(Clone::clone);
+            return known.ok_or(ReasonCode::ProtocolError);
+        }
+        crate::topic::check_topic_name(topic).map_err(|_| ReasonCode::TopicNameInvalid)?;
+        if conn.aliases.len() <= place {
+            conn.aliases.resize(place + 1, None);
+        }
+        conn.aliases[place] = Some(topic.into());
+        Ok(topic.into())
     }
 
     /// Takes a QoS 1 or 2 publish in, unless it is a duplicate or one too many.

@@ -287,7 +287,7 @@ impl<S: Shell> Worker<S> {
         let mut codes = Vec::with_capacity(filters.len());
         for text in filters {
             codes.push(match parse(text) {
-                Ok(filter) if state.subscriptions.contains_key(&filter) => {
+                Ok(filter) if state.subscriptions.contains_key(&filter) && !gone.contains(&filter) => {
                     gone.push(filter);
                     ReasonCode::Success
                 }

@@ -84,7 +84,7 @@ fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, ServiceError> {
 }
 
 async fn status(State(service): Served) -> Answer<Status> {
-    service.status().map(Json)
+    service.status().await.map(Json)
 }
 
 async fn plugin_list(State(service): Served) -> Answer<Vec<PluginView>> {
@@ -143,9 +143,15 @@ async fn rule_add(
 
 async fn rule_remove(
     State(service): Served,
-    Path((tenant, id)): Path<(String, i64)>,
+    Path((tenant, id)): Path<(String, String)>,
 ) -> Answer<Done> {
     let tenant = service.tenant(&tenant).await?;
+    let id = id.parse().map_err(|_| {
+        ServiceError::invalid(
+            format!("\"{id}\" is not the number of a rule"),
+            "see /rules",
+        )
+    })?;
     service.rule_remove(tenant, id).await?;
     Ok(Json(Done {}))
 }
@@ -157,5 +163,5 @@ async fn check(
 ) -> Answer<CheckAnswer> {
     let tenant = service.tenant(&tenant).await?;
     let request: CheckRequest = body(&bytes)?;
-    service.check(tenant, &request).await.map(Json)
+    service.check(tenant, request).await.map(Json)
 }

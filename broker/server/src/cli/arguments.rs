@@ -71,13 +71,18 @@ pub(crate) struct Run {
     #[arg(long)]
     pub dev: bool,
     /// With --dev: the port; 0 takes a free one
-    #[arg(long, requires = "dev", default_value_t = 1883)]
+    #[arg(
+        long,
+        requires = "dev",
+        conflicts_with = "root",
+        default_value_t = 1883
+    )]
     pub port: u16,
     /// With --dev: threads that serve connections [default: one a core]
-    #[arg(long, requires = "dev", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, requires = "dev", conflicts_with = "root", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
     /// With --dev: a plugin to put in front, in each hook that it has
-    #[arg(long, requires = "dev", value_name = "FILE")]
+    #[arg(long, requires = "dev", conflicts_with = "root", value_name = "FILE")]
     pub plugin: Vec<PathBuf>,
 }
 

@@ -1,6 +1,7 @@
 //! `wasmqtt create`: a broker's directory that is ready to run, and the next commands to try.
 //! What must not live here: where the files are (`instance`), what is in broker.toml (`config`).
 
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
@@ -120,13 +121,14 @@ async fn fill(layout: Layout, passwords: &[String; 2]) -> anyhow::Result<()> {
 
 fn welcome(directory: &Path, bind: SocketAddr, next: Next, admin: &str, demo: &str) -> String {
     let shown = shell_word(&directory.display().to_string());
+    let program = shell_word(&program(std::env::args_os().next()));
     let publish = format!(
         "mosquitto_pub{} -V 5 -q 1 -i {DEMO} -u {DEMO} -P {demo}",
         place(bind)
     );
     let start = match next {
         Next::Start => {
-            format!("Start it:\n  wasmqtt run {shown}\n\nThen try it from another terminal:")
+            format!("Start it:\n  {program} run {shown}\n\nThen try it from another terminal:")
         }
         Next::Try => "Try it from another terminal:".to_owned(),
     };
@@ -134,20 +136,30 @@ fn welcome(directory: &Path, bind: SocketAddr, next: Next, admin: &str, demo: &s
         "\
 Created {shown} with broker.toml, directory.db and secret.key.
 
-  user    {ADMIN}   password {admin}   may publish and subscribe to everything
-  device  {DEMO}    password {demo}   may publish below devices/CLIENT-ID/ and subscribe below commands/CLIENT-ID/
+  user    {ADMIN}   password {admin}
+          may publish and subscribe to everything
+  device  {DEMO}    password {demo}
+          may publish below devices/CLIENT-ID/ and subscribe below commands/CLIENT-ID/
 
-The passwords are shown this once. Set another: wasmqtt -C {shown} user passwd {DEMO}
+The passwords are shown this once. Set another: {program} -C {shown} user passwd {DEMO}
 
 {start}
   {publish} -t devices/{DEMO}/temperature -m 21.5
       # allowed by the plugin own-topics: client {DEMO} publishes below its own devices/{DEMO}/
   {publish} -t devices/other/temperature -m 21.5
-      # refused as not authorized: no rule allows it, and own-topics keeps {DEMO} out of devices/other/
-  wasmqtt -C {shown} acl check {DEMO} {DEMO} publish devices/other/temperature
-      # who decides, and why
+      # refused as not authorized: no rule allows it, and own-topics keeps {DEMO} out of others'
+  {program} -C {shown} acl check {DEMO} {DEMO} publish devices/other/temperature
+      # who decides that, and why
 "
     )
+}
+
+/// The program as it was called, where that was by its path: the commands can be pasted.
+fn program(called: Option<OsString>) -> String {
+    let called = called.and_then(|name| name.into_string().ok());
+    called
+        .filter(|name| name.contains('/'))
+        .unwrap_or_else(|| "wasmqtt".to_owned())
 }
 
 /// Where a client on this machine finds that address, as mosquitto_pub's options.
@@ -178,7 +190,17 @@ fn shell_word(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{place, shell_word};
+    use super::{place, program, shell_word};
+
+    #[test]
+    fn the_program_is_shown_as_it_was_called() {
+        assert_eq!(
+            program(Some("./target/release/wasmqtt".into())),
+            "./target/release/wasmqtt"
+        );
+        assert_eq!(program(Some("wasmqtt".into())), "wasmqtt");
+        assert_eq!(program(None), "wasmqtt");
+    }
 
     #[test]
     fn a_client_is_told_only_what_differs_from_its_defaults() {

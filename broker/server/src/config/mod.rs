@@ -149,7 +149,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             packet_bytes_max: 1 << 20,
-            queue_messages_max: 10_000,
+            queue_messages_max: 100_000,
             queue_bytes_max: 16 << 20,
             inflight_max: 100,
             receive_maximum: 100,

@@ -165,7 +165,9 @@ fn load_plugin(
     engine: &Engine,
 ) -> Result<Arc<Plugin>, Problem> {
     let bytes: Cow<'static, [u8]> = match &settings.source {
-        PluginSource::File(path) => Cow::Owned(read_component(path)?),
+        PluginSource::File(path) => Cow::Owned(read_component(path).map_err(|problem| {
+            problem.help("a relative path is relative to the directory of broker.toml")
+        })?),
         PluginSource::Bundled => {
             Cow::Borrowed(bundled::find(name).map_or(&[][..], |bundled| bundled.bytes))
         }
@@ -186,7 +188,6 @@ pub(crate) fn read_component(path: &Path) -> Result<Vec<u8>, Problem> {
         let kind = error.kind();
         if kind == io::ErrorKind::NotFound {
             Problem::error(format!("there is no plugin file {shown}"))
-                .help("a relative path is relative to the directory of broker.toml")
         } else if kind == io::ErrorKind::IsADirectory {
             Problem::error(format!("{shown} is a directory, not a plugin file"))
         } else {

@@ -57,10 +57,10 @@ impl<'t> Reader<'t> {
     /// A string.
     pub(crate) fn string(&mut self, key: &'static str, like: &str) -> Option<Text<'t>> {
         let node = &self.entry(key)?.node;
-        match &node.value {
-            Value::String(text) => Some((text, &node.place)),
-            other => self.wrong_kind(key, node, &format!("a string like {like}"), other),
-        }
+        let Value::String(text) = &node.value else {
+            return self.wrong_kind(key, node, &format!("a string like {like}"));
+        };
+        Some((text, &node.place))
     }
 
     /// A string that `parse` understands; `expected` says what it should have been.
@@ -115,7 +115,7 @@ impl<'t> Reader<'t> {
     {
         let node = &self.entry(key)?.node;
         let Value::Integer(number) = &node.value else {
-            return self.wrong_kind(key, node, "a whole number", &node.value);
+            return self.wrong_kind(key, node, "a whole number");
         };
         let value = number.and_then(|number| T::try_from(number).ok());
         if let Some(value) = value.filter(|value| bounds.contains(value)) {
@@ -133,10 +133,10 @@ impl<'t> Reader<'t> {
     /// True or false.
     pub(crate) fn boolean(&mut self, key: &'static str) -> Option<bool> {
         let node = &self.entry(key)?.node;
-        match &node.value {
-            Value::Boolean(is) => Some(*is),
-            other => self.wrong_kind(key, node, "true or false", other),
-        }
+        let Value::Boolean(is) = node.value else {
+            return self.wrong_kind(key, node, "true or false");
+        };
+        Some(is)
     }
 
     /// A list of strings.
@@ -144,12 +144,12 @@ impl<'t> Reader<'t> {
         let node = &self.entry(key)?.node;
         let expected = format!("a list of strings like {like}");
         let Value::Array(items) = &node.value else {
-            return self.wrong_kind(key, node, &expected, &node.value);
+            return self.wrong_kind(key, node, &expected);
         };
         let mut texts = Vec::with_capacity(items.len());
         for item in items {
             let Value::String(text) = &item.value else {
-                return self.wrong_kind(key, item, &expected, &item.value);
+                return self.wrong_kind(key, item, &expected);
             };
             texts.push((text.as_str(), &item.place));
         }
@@ -159,10 +159,10 @@ impl<'t> Reader<'t> {
     /// A table.
     pub(crate) fn table(&mut self, key: &'static str) -> Option<&'t Table> {
         let node = &self.entry(key)?.node;
-        match &node.value {
-            Value::Table(table) => Some(table),
-            other => self.wrong_kind(key, node, "a table", other),
-        }
+        let Value::Table(table) = &node.value else {
+            return self.wrong_kind(key, node, "a table");
+        };
+        Some(table)
     }
 
     /// A table with a reader of its own.
@@ -186,18 +186,19 @@ impl<'t> Reader<'t> {
                         .help("names are 1 to 64 of a-z, 0-9, `-` and `_`, and start with a letter or digit"),
                 );
             }
-            match &entry.node.value {
-                Value::Table(inner) => {
-                    let reader = Self::new(path, inner, self.found);
-                    sections.push((name.as_str(), &entry.key, reader));
-                }
-                other => {
-                    self.report(
-                        Problem::error(format!("`{path}` must be a table, found {}", other.kind()))
-                            .at(entry.node.place.clone(), "this value")
-                            .help(format!("write a section: [{path}]")),
-                    );
-                }
+            if let Value::Table(inner) = &entry.node.value {
+                sections.push((
+                    name.as_str(),
+                    &entry.key,
+                    Self::new(path, inner, self.found),
+                ));
+            } else {
+                let kind = entry.node.value.kind();
+                self.report(
+                    Problem::error(format!("`{path}` must be a table, found {kind}"))
+                        .at(entry.node.place.clone(), "this value")
+                        .help(format!("write a section: [{path}]")),
+                );
             }
         }
         sections
@@ -230,14 +231,11 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn wrong_kind<T>(&self, key: &str, node: &Node, expected: &str, found: &Value) -> Option<T> {
-        let name = self.name(key);
+    fn wrong_kind<T>(&self, key: &str, node: &Node, expected: &str) -> Option<T> {
+        let (name, found) = (self.name(key), node.value.kind());
         self.report(
-            Problem::error(format!(
-                "`{name}` must be {expected}, found {}",
-                found.kind()
-            ))
-            .at(node.place.clone(), "this value"),
+            Problem::error(format!("`{name}` must be {expected}, found {found}"))
+                .at(node.place.clone(), "this value"),
         );
         None
     }

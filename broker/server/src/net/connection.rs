@@ -19,6 +19,9 @@ use super::encode;
 use super::frame::{self, packet_type};
 use super::link::{Conn, Link};
 
+/// How long a closed connection may take to accept its last bytes.
+const LAST_BYTES: ntex::time::Seconds = ntex::time::Seconds(2);
+
 /// What a listener asks of its connections.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Gate {
@@ -41,8 +44,20 @@ pub(crate) async fn serve(io: Io, origin: Origin, gate: Gate) {
         Ok(None) => {}
         Err(()) => tracing::debug!("closed: no CONNECT in time"),
     }
-    io.close();
+    finish(&io).await;
     worker.leave();
+}
+
+/// Lets what was written leave, within a bound, then closes.
+async fn finish(io: &Io) {
+    let last = async {
+        // Whether the peer took it or not, the connection ends here.
+        let _ = io.flush(true).await;
+        let _ = io.shutdown().await;
+    };
+    if ntex::time::timeout(LAST_BYTES, last).await.is_err() {
+        io.terminate();
+    }
 }
 
 /// Reads CONNECT and hands it to the worker.

@@ -154,6 +154,7 @@ fn connack(out: &mut BytePages, terms: Terms, connack: &ConnAck<'_>, limits: &Li
         receive_max: NonZeroU16::new(limits.receive_maximum).unwrap_or(NonZeroU16::MIN),
         max_packet_size: (!is_error).then_some(limits.packet_bytes_max),
         assigned_client_id: connack.assigned_client_id.map(ByteString::from),
+        topic_alias_max: limits.topic_alias_maximum,
         shared_subscription_available: false,
         server_keepalive_sec: connack.server_keep_alive,
         reason_string: reason.map(ByteString::from),

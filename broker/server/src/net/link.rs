@@ -57,7 +57,7 @@ impl Conn {
         self.waker.register(waker);
     }
 
-    /// Sends DISCONNECT where a code is given, and closes after what was written.
+    /// Sends DISCONNECT where a code is given; the task then closes after what was written.
     pub(crate) fn close(&self, code: Option<ReasonCode>) {
         if !self.open.replace(false) {
             return;
@@ -68,7 +68,6 @@ impl Conn {
                 .io
                 .with_write_buf(|out| encode::disconnect(out, self.terms.version, code));
         }
-        self.io.close();
         self.waker.wake();
     }
 }

@@ -94,7 +94,15 @@ impl From<StoreError> for ServiceError {
                 Fault::Conflict
             }
             E::Locked { .. } => Fault::Busy,
-            _ => Fault::Failed,
+            E::Missing { .. }
+            | E::Permission { .. }
+            | E::Foreign { .. }
+            | E::Newer { .. }
+            | E::Damaged { .. }
+            | E::DiskFull { .. }
+            | E::Failed { .. }
+            | E::Random { .. }
+            | _ => Fault::Failed,
         };
         Self::new(fault, error.to_string())
     }
@@ -105,7 +113,7 @@ impl From<HashPoolError> for ServiceError {
         let fault = match error {
             HashPoolError::Busy | HashPoolError::Deadline => Fault::Busy,
             HashPoolError::TooLong { .. } => Fault::Invalid,
-            _ => Fault::Failed,
+            HashPoolError::BadHash(_) | HashPoolError::Failed(_) | _ => Fault::Failed,
         };
         Self::new(fault, error.to_string())
     }
@@ -118,7 +126,7 @@ pub(crate) struct Service {
     config: Arc<Config>,
     plugins: Arc<[PlannedPlugin]>,
     live: Option<Arc<dyn Live>>,
-    checker: check::Checker,
+    checker: Arc<check::Checker>,
     /// Held from a change of rules until the broker was told: it is told in the order of changes.
     change: Mutex<()>,
 }
@@ -149,7 +157,7 @@ impl Service {
             hooks,
             live,
         } = parts;
-        let checker = check::Checker::new(Arc::clone(&config), hooks);
+        let checker = Arc::new(check::Checker::new(Arc::clone(&config), hooks));
         Self {
             directory,
             hash_pool,
@@ -166,11 +174,11 @@ impl Service {
         Ok(self.directory.tenant_by_name(name).await?)
     }
 
-    /// What the broker does.
-    pub(crate) fn status(&self) -> Result<Status, ServiceError> {
-        let live = self.live.as_ref();
-        live.map(|live| live.status())
-            .ok_or_else(|| ServiceError::new(Fault::NotFound, "no broker runs here"))
+    /// What the broker does. It asks its workers, which may take a moment.
+    pub(crate) async fn status(&self) -> Result<Status, ServiceError> {
+        let nobody = || ServiceError::new(Fault::NotFound, "no broker runs here");
+        let live = self.live.as_ref().map(Arc::clone).ok_or_else(nobody)?;
+        aside(move || Ok(live.status())).await
     }
 
     /// Every user, by name.
@@ -322,7 +330,7 @@ impl Service {
     pub(crate) async fn check(
         &self,
         tenant: TenantId,
-        request: &CheckRequest,
+        request: CheckRequest,
     ) -> Result<CheckAnswer, ServiceError> {
         let record = match &request.user {
             Some(name) => self.directory.user_find(tenant, name).await?,
@@ -330,7 +338,8 @@ impl Service {
         };
         let rules = self.directory.rule_set(tenant).await?;
         let rows = self.directory.rule_list(tenant).await?;
-        self.checker.check(request, record, &rules, &rows)
+        let checker = Arc::clone(&self.checker);
+        aside(move || checker.check(&request, record, &rules, &rows)).await
     }
 
     /// Every plugin of the configuration, by name.
@@ -342,6 +351,14 @@ impl Service {
             .map(|(name, plugin)| view::plugin(name, plugin, of(name), &self.config))
             .collect()
     }
+}
+
+/// Runs what may take a while where it keeps nobody waiting.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ServiceError> + Send + 'static,
+) -> Result<T, ServiceError> {
+    let failed = |error| ServiceError::new(Fault::Failed, format!("the request failed: {error}"));
+    tokio::task::spawn_blocking(work).await.map_err(failed)?
 }
 
 /// Words into a rule; the pattern is the store's to check.
