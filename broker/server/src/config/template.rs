@@ -3,9 +3,45 @@
 
 use std::net::SocketAddr;
 
+use crate::config::{Limits, Listener};
+
 /// A commented file that says what the defaults say, but for `own-topics`, which enforces.
 pub(crate) fn broker_toml(bind: SocketAddr) -> String {
-    TEMPLATE.replace("{bind}", &bind.to_string())
+    let connections = Listener::default().connections_max;
+    TEMPLATE
+        .replace("{bind}", &bind.to_string())
+        .replace("{connections_max}", &connections.to_string())
+        .replace("{limits}", &limits())
+}
+
+/// Each limit with its default, as comments.
+fn limits() -> String {
+    let limits = Limits::default();
+    // Field and key have one name.
+    macro_rules! lines {
+        ($($field:ident $note:literal)*) => {
+            [$((format!("# {} = {}", stringify!($field), limits.$field), $note)),*]
+        };
+    }
+    let lines = lines! {
+        packet_bytes_max ""
+        queue_messages_max "waiting for one session"
+        queue_bytes_max ""
+        inflight_max "sent to a client, not acknowledged"
+        receive_maximum "sent by a client, not acknowledged"
+        subscriptions_max "of one session"
+        session_expiry_seconds_max "4294967295: for ever"
+        keep_alive_seconds_max "0: what the client asks for"
+        connect_timeout_seconds ""
+        write_timeout_seconds ""
+        retained_messages_max ""
+        retained_bytes_max ""
+    };
+    let text = lines.map(|(setting, note)| match note {
+        "" => setting + "\n",
+        note => format!("{setting:<42} # {note}\n"),
+    });
+    text.concat()
 }
 
 const TEMPLATE: &str = r#"# wasmqtt: process settings. Users and access rules are in directory.db (`wasmqtt -C DIR user`, `acl`).
@@ -13,7 +49,7 @@ const TEMPLATE: &str = r#"# wasmqtt: process settings. Users and access rules ar
 
 [listeners.mqtt]
 bind = "{bind}"              # "0.0.0.0:1883": every interface
-# connections_max = 100000
+# connections_max = {connections_max}
 
 [auth]
 # Who is asked at CONNECT, in order, until one says yes or no. Nobody says yes: refused.
@@ -40,19 +76,7 @@ config = { publish = ["devices/${clientid}/#"], subscribe = ["commands/${clienti
 # topics = ["devices/#"]             # only these topics
 
 # [limits]
-# packet_bytes_max = 1048576
-# queue_messages_max = 10000         # waiting for one session
-# queue_bytes_max = 16777216
-# inflight_max = 100                 # sent to a client, not acknowledged
-# receive_maximum = 100              # sent by a client, not acknowledged
-# subscriptions_max = 10000          # of one session
-# session_expiry_seconds_max = 4294967295   # this number: for ever
-# keep_alive_seconds_max = 0         # 0: what the client asks for
-# connect_timeout_seconds = 10
-# write_timeout_seconds = 30
-# retained_messages_max = 1000000
-# retained_bytes_max = 1073741824
-
+{limits}
 # [workers]
 # count = "auto"                     # threads that serve connections; "auto": one a core
 

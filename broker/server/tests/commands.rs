@@ -1,0 +1,330 @@
+//! The commands of `wasmqtt` where something is in their way: each other, a broker that died or is
+//! stuck, a terminal that is not there.
+//! What must not live here: what they do when all is well, see `tests/e2e`.
+#![allow(clippy::unwrap_used, reason = "a test ends where it can't go on")]
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use rustix::fs::{FlockOperation, flock};
+
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+fn start(directory: &Path, arguments: &[&str], stdin: &str) -> Child {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_wasmqtt"))
+        .args(arguments)
+        .current_dir(directory)
+        .env_remove("WASMQTT_LOG")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that refuses before it reads closes its input.
+    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+    child
+}
+
+fn end(child: Child) -> Ran {
+    let output = child.wait_with_output().unwrap();
+    Ran {
+        code: output.status.code().unwrap(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn run(directory: &Path, arguments: &[&str]) -> Ran {
+    end(start(directory, arguments, ""))
+}
+
+/// A temporary directory with a broker's directory `b` in it.
+#[track_caller]
+fn created() -> tempfile::TempDir {
+    let parent = tempfile::tempdir().unwrap();
+    let ran = run(parent.path(), &["create", "b"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    parent
+}
+
+#[track_caller]
+fn refused(ran: &Ran, code: i32, stderr: &str) {
+    assert_eq!(
+        (ran.code, ran.stderr.as_str(), ran.stdout.as_str()),
+        (code, stderr, "")
+    );
+}
+
+#[test]
+fn create_answers_in_json_with_passwords_that_differ() {
+    let parent = tempfile::tempdir().unwrap();
+    let ran = run(parent.path(), &["create", "b", "--json"]);
+    let made: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(made["directory"], "b");
+    let users = made["users"].as_array().unwrap();
+    assert_eq!(
+        (&users[0]["name"], &users[1]["name"]),
+        (&"admin".into(), &"demo".into())
+    );
+    assert_ne!(users[0]["password"], users[1]["password"]);
+}
+
+#[test]
+fn commands_that_write_at_once_wait_for_each_other() {
+    let parent = created();
+    let add = |number: usize| {
+        let name = format!("user-{number}");
+        start(
+            parent.path(),
+            &["-C", "b", "user", "add", &name, "--password-stdin"],
+            "secret\n",
+        )
+    };
+    let children: Vec<Child> = (0..6).map(add).collect();
+    for child in children {
+        let ran = end(child);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+    }
+    let list = run(parent.path(), &["-C", "b", "user", "list"]).stdout;
+    assert_eq!(list.matches("user-").count(), 6, "{list}");
+}
+
+#[test]
+fn two_creates_at_once_make_one_broker() {
+    let parent = tempfile::tempdir().unwrap();
+    let children = [0, 1, 2].map(|_| start(parent.path(), &["create", "b"], ""));
+    let mut codes = children.map(|child| end(child).code);
+    codes.sort_unstable();
+    assert_eq!(codes, [0, 2, 2]);
+    assert_eq!(run(parent.path(), &["-C", "b", "user", "list"]).code, 0);
+}
+
+#[test]
+fn a_socket_and_a_lock_file_that_a_dead_broker_left_are_no_hindrance() {
+    let parent = created();
+    let directory = parent.path().join("b");
+    drop(UnixListener::bind(directory.join("admin.sock")).unwrap());
+    fs::write(directory.join("lock"), "broker 4194305\n").unwrap();
+    let ran = run(parent.path(), &["-C", "b", "user", "list"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(run(parent.path(), &["-C", "b", "status"]).code, 1);
+}
+
+#[test]
+fn a_broker_that_does_not_answer_is_named() {
+    let parent = created();
+    let path = parent.path().join("b/lock");
+    let lock = File::options().write(true).open(&path).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    fs::write(&path, "broker 4194305\n").unwrap();
+    refused(
+        &run(parent.path(), &["-C", "b", "user", "list"]),
+        1,
+        "error: a broker (pid 4194305) holds b, but does not answer on admin.sock: \
+         No such file or directory (os error 2)\n  \
+         hint: it may be starting, stopping or stuck: look at its log\n",
+    );
+    refused(
+        &run(parent.path(), &["run", "b"]),
+        2,
+        "error: b is locked by another broker (pid 4194305)\n  \
+         hint: look at it: wasmqtt -C b status\n",
+    );
+}
+
+#[test]
+fn a_broker_that_dies_before_it_answers_is_told() {
+    let parent = created();
+    let path = parent.path().join("b/lock");
+    let lock = File::options().write(true).open(&path).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    fs::write(&path, "broker 4194305\n").unwrap();
+    let listener = UnixListener::bind(parent.path().join("b/admin.sock")).unwrap();
+    let broker = std::thread::spawn(move || {
+        // The probe, then the request.
+        for _ in 0..2 {
+            drop(listener.accept().unwrap());
+        }
+    });
+    let ran = run(parent.path(), &["-C", "b", "user", "rm", "demo"]);
+    broker.join().unwrap();
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("went away before it answered"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_command_without_a_broker_says_how_to_name_one() {
+    let parent = tempfile::tempdir().unwrap();
+    refused(
+        &run(parent.path(), &["user", "list"]),
+        2,
+        "error: which broker? The working directory has no broker.toml\n  \
+         hint: name its directory: wasmqtt -C DIR …\n",
+    );
+    refused(
+        &run(parent.path(), &["run"]),
+        2,
+        "error: which broker? Name its directory: wasmqtt run DIR\n  \
+         hint: a throw-away broker needs none: wasmqtt run --dev\n",
+    );
+    refused(
+        &run(parent.path(), &["-C", "none", "acl", "list"]),
+        2,
+        "error: there is no directory none\n  hint: make one: wasmqtt create none\n",
+    );
+}
+
+#[test]
+fn the_working_directory_can_be_the_brokers() {
+    let parent = created();
+    let ran = run(&parent.path().join("b"), &["acl", "list", "--json"]);
+    let rules: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(rules[0]["to"], "role:admin");
+}
+
+#[test]
+fn a_broken_broker_toml_keeps_nobody_from_users_and_rules() {
+    let parent = created();
+    fs::write(parent.path().join("b/broker.toml"), "[broken").unwrap();
+    assert_eq!(run(parent.path(), &["-C", "b", "user", "list"]).code, 0);
+    let check = run(
+        parent.path(),
+        &["-C", "b", "acl", "check", "demo", "demo", "publish", "t"],
+    );
+    assert_eq!(check.code, 2);
+    assert!(
+        check.stderr.contains("b/broker.toml:1:8"),
+        "{}",
+        check.stderr
+    );
+}
+
+#[test]
+fn a_check_names_rules_that_are_near() {
+    let parent = created();
+    let allow = [
+        "-C",
+        "b",
+        "acl",
+        "allow",
+        "subscribe",
+        "shop/+",
+        "--to",
+        "user:demo",
+    ];
+    assert_eq!(
+        run(parent.path(), &allow).stdout,
+        "rule 2: allow subscribe shop/+ to user:demo\n"
+    );
+    let check = |topic: &str| {
+        let ran = run(
+            parent.path(),
+            &[
+                "-C",
+                "b",
+                "acl",
+                "check",
+                "demo",
+                "demo",
+                "subscribe",
+                topic,
+            ],
+        );
+        (ran.code, ran.stdout)
+    };
+    assert_eq!(
+        check("shop/1"),
+        (
+            0,
+            "allow: demo as client demo, subscribe shop/1\n\
+             decided by rule 2: allow subscribe shop/+ to user:demo\n  \
+             STEP   ANSWER  WHY\n  \
+             rules  allow   rule 2: allow subscribe shop/+ to user:demo\n"
+                .to_owned()
+        )
+    );
+    assert_eq!(
+        check("shop/#"),
+        (
+            1,
+            "deny: demo as client demo, subscribe shop/#\n\
+             decided by plugin own-topics\n  \
+             STEP               ANSWER  WHY\n  \
+             rules              next    no rule applies (rule 2: does not cover the whole filter)\n  \
+             plugin:own-topics  deny    may subscribe within commands/demo/# only (0x87)\n"
+                .to_owned()
+        )
+    );
+}
+
+#[test]
+fn dev_stays_on_loopback_and_without_users() {
+    let parent = tempfile::tempdir().unwrap();
+    let dev = |setting: &str| {
+        run(
+            parent.path(),
+            &["run", "--dev", "--port", "0", "--set", setting],
+        )
+    };
+    refused(
+        &dev("listeners.mqtt.bind=0.0.0.0:0"),
+        2,
+        "error: --dev listens on loopback only, not on 0.0.0.0:0 (listener mqtt)\n  \
+         hint: a real broker: wasmqtt run DIR --create\n",
+    );
+    refused(
+        &dev("auth.order=[\"password\"]"),
+        2,
+        "error: --dev has no users: \"password\" can't be in `auth.order`\n  \
+         hint: a real broker: wasmqtt run DIR --create\n",
+    );
+}
+
+#[test]
+fn options_that_do_not_go_together_are_bad_usage() {
+    let parent = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["run", "b", "--dev"][..],
+        &["run", "b", "--port", "1"],
+        &["run", "--dev", "--create"],
+        &["acl", "allow", "publish", "t"],
+        &["acl", "check", "demo", "demo", "publish"],
+        &[],
+    ] {
+        let ran = run(parent.path(), arguments);
+        assert_eq!(ran.code, 2, "{arguments:?}: {}", ran.stderr);
+        assert!(
+            ran.stderr.contains("Usage: wasmqtt"),
+            "{arguments:?}: {}",
+            ran.stderr
+        );
+    }
+}
+
+#[test]
+fn a_log_filter_that_is_not_one_is_told() {
+    let parent = created();
+    let output = Command::new(env!("CARGO_BIN_EXE_wasmqtt"))
+        .args(["run", "b", "--set", "listeners.mqtt.bind=127.0.0.1:0"])
+        .current_dir(parent.path())
+        .env("WASMQTT_LOG", "wasmqtt=loud")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.starts_with("error: WASMQTT_LOG=wasmqtt=loud is not usable"),
+        "{stderr}"
+    );
+}
