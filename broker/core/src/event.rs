@@ -8,10 +8,11 @@ use crate::hook::{ConnectionFacts, HookAnswer};
 use crate::ids::{
     BatchId, ConnSlot, HookToken, MessageId, PacketId, SessionSlot, TenantId, WorkerId,
 };
-use crate::message::{Message, QoS, SharedMessage};
+use crate::message::{QoS, SharedMessage};
 use crate::reason::ReasonCode;
 use crate::router::MatchSet;
 use crate::session::SessionState;
+use crate::session::will::Will;
 use crate::store::StoreFault;
 
 /// A CONNECT packet that is well formed.
@@ -29,17 +30,6 @@ pub struct Connect {
     pub session_expiry_seconds: u32,
     /// The client's Receive Maximum; 65,535 where it sent none.
     pub receive_maximum: u16,
-}
-
-/// A Will [MQTT 3.1.3.2].
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Will {
-    /// What is published; its expiry counts from then.
-    pub message: Message,
-    /// Will Delay Interval.
-    pub delay_seconds: u32,
-    /// Message Expiry Interval, counted from the publication.
-    pub expiry_seconds: Option<u32>,
 }
 
 /// A PUBLISH packet that is well formed, borrowed from the read buffer. The Topic Name is not yet

@@ -7,6 +7,9 @@ pub const TOPIC_LEVELS_MAX: usize = 128;
 /// Bytes of a Topic Name or Topic Filter: what a UTF-8 string field can hold [MQTT-4.7.3-3].
 pub const TOPIC_BYTES_MAX: usize = 65_535;
 
+/// Expired retained messages that one tick forgets, for each tenant.
+pub const RETAINED_PURGE_MAX: usize = 1_000;
+
 /// Bounds of one tenant's retained messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RetainedLimits {

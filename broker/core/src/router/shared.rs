@@ -8,10 +8,12 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use crate::ids::{SessionId, SessionSlot, TenantId, WorkerId};
+use crate::limits::RETAINED_PURGE_MAX;
 use crate::message::QoS;
 use crate::retained::Retained;
 use crate::router::tree::Tree;
 use crate::store::SubscriptionOptions;
+use crate::time::Millis;
 use crate::topic::TopicFilter;
 
 /// A session, as the trie names it.
@@ -267,6 +269,14 @@ impl Shared {
     #[must_use]
     pub fn tenant(&self, id: TenantId) -> Option<Arc<TenantShared>> {
         self.tenants.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// Forgets retained messages that have expired, a bounded number at a time.
+    pub fn purge_expired(&self, now: Millis) {
+        let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        for tenant in tenants.values() {
+            tenant.retained_mut().purge_expired(now, RETAINED_PURGE_MAX);
+        }
     }
 
     /// A tenant that nobody finds, for a connection that is refused since its tenant is unknown.

@@ -3,20 +3,19 @@
 
 pub mod inbound;
 pub mod outbound;
+pub mod will;
 
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::event::Will;
-use crate::hook::{ConnectionFacts, Principal};
 use crate::ids::{SessionId, TenantId};
 use crate::store::SubscriptionOptions;
-use crate::time::Millis;
 use crate::topic::TopicFilter;
 
 use inbound::Inbound;
 use outbound::Outbound;
+use will::DelayedWill;
 pub use outbound::Queued;
 
 /// Everything that outlives a connection, as plain data that can move to another worker.
@@ -38,19 +37,6 @@ pub struct SessionState {
     pub inbound: Inbound,
     /// A Will whose delay runs.
     pub delayed_will: Option<Box<DelayedWill>>,
-}
-
-/// A Will that waits for its delay after the connection was lost [MQTT 3.1.3.2.2].
-#[derive(Debug)]
-pub struct DelayedWill {
-    /// The Will.
-    pub will: Box<Will>,
-    /// When it fires.
-    pub due: Millis,
-    /// Whose it is.
-    pub facts: Arc<ConnectionFacts>,
-    /// Who that was.
-    pub principal: Arc<Principal>,
 }
 
 impl SessionState {

@@ -129,6 +129,15 @@ pub(super) fn decide<S: Shell>(
     last_token: &mut u64,
     shell: &mut S,
 ) -> Access {
+    // Also before a plugin's late answer: the rules may have changed meanwhile.
+    let rules = if order.contains(&AccessStep::Rules) {
+        asker.rules.map_or(Decision::NoMatch, |rules| ask_rules(rules, asker, object))
+    } else {
+        Decision::NoMatch
+    };
+    if let Decision::Deny(_) = rules {
+        return Access::Deny(Denial::new(ReasonCode::NotAuthorized), Millis::NEVER);
+    }
     let mut good_until = Millis::NEVER;
     let first = match after {
         After::Start => 0,
@@ -141,14 +150,6 @@ pub(super) fn decide<S: Shell>(
             }
         }
     };
-    let rules = if order.contains(&AccessStep::Rules) {
-        asker.rules.map_or(Decision::NoMatch, |rules| ask_rules(rules, asker, object))
-    } else {
-        Decision::NoMatch
-    };
-    if let Decision::Deny(_) = rules {
-        return Access::Deny(Denial::new(ReasonCode::NotAuthorized), Millis::NEVER);
-    }
     for (index, step) in order.iter().enumerate().skip(first) {
         let plugin = match *step {
             AccessStep::Rules if matches!(rules, Decision::Allow(_)) => {

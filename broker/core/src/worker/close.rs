@@ -7,7 +7,7 @@ use crate::action::{Observation, Shell};
 use crate::ids::{ConnId, ConnSlot, SessionSlot};
 use crate::reason::{ReasonCode, Version};
 use crate::router::Subscriber;
-use crate::session::DelayedWill;
+use crate::session::will::DelayedWill;
 use crate::store::Op;
 use crate::time::Millis;
 

@@ -402,7 +402,7 @@ impl<S: Shell> Worker<S> {
 }
 
 /// A Will as it is published: its expiry begins to count.
-pub(super) fn will_message(now: Millis, will: crate::event::Will) -> Message {
+pub(super) fn will_message(now: Millis, will: crate::session::will::Will) -> Message {
     let mut message = will.message;
     message.expires_at = will
         .expiry_seconds

@@ -22,13 +22,14 @@ use slotmap::SlotMap;
 
 use crate::access::RuleSet;
 use crate::action::{AccessOrder, Reply, Shell};
-use crate::event::{Closed, Event, Mail, Packet, Will};
+use crate::event::{Closed, Event, Mail, Packet};
 use crate::hook::{ConnectionFacts, HookAnswer, Principal};
 use crate::ids::{ConnId, ConnSlot, HookToken, SessionSlot, TenantId, WorkerId};
 use crate::limits::Limits;
 use crate::ordering::Line;
 use crate::reason::ReasonCode;
 use crate::router::{RouteRef, Routes, Shared, TenantShared};
+use crate::session::will::Will;
 use crate::session::{Queued, SessionState};
 use crate::time::Millis;
 
@@ -398,6 +399,9 @@ impl<S: Shell> Worker<S> {
             .collect();
         for (slot, code) in late {
             self.close_connection(now, slot, Some(code), true, shell);
+        }
+        if self.id.index() == 0 {
+            self.shared.purge_expired(now);
         }
         while let Some(&Reverse((due, slot))) = self.timers.peek() {
             if due > now {

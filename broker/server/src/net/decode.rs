@@ -9,12 +9,13 @@ use std::sync::Arc;
 use ntex::codec::Decoder;
 use ntex::util::BytesMut;
 use ntex_mqtt::{v3, v5};
-use wasmqtt_core::event::{Connect, Packet, Publish, SubscribeFilter, Will};
+use wasmqtt_core::event::{Connect, Packet, Publish, SubscribeFilter};
 use wasmqtt_core::hook::ConnectionFacts;
 use wasmqtt_core::ids::TenantId;
 use wasmqtt_core::message::{Message, MessageRef, QoS};
 use wasmqtt_core::properties::PublishProperties;
 use wasmqtt_core::reason::{ReasonCode, Version};
+use wasmqtt_core::session::will::Will;
 use wasmqtt_core::time::Millis;
 
 use super::frame::{Frame, packet_type};
