@@ -279,7 +279,7 @@ fn a_broken_pipe_is_no_panic() {
     let instance = Instance::create();
     let line = format!(
         "'{}' -C '{}' user list | head -c 1 >/dev/null; '{0}' --help | true",
-        crate::support::broker::BINARY,
+        crate::support::broker::binary(),
         instance.path().display()
     );
     let output = Command::new("sh").args(["-c", &line]).output().unwrap();

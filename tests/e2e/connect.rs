@@ -33,8 +33,9 @@ fn connack_of_mqtt_5_announces_usable_limits() {
                 Property::MaximumQos(_)
                 | Property::RetainAvailable(0)
                 | Property::WildcardsAvailable(0)
-                | Property::SubscriptionIdsAvailable(0)
-                | Property::SharedAvailable(0) => panic!("{property:?}: this broker has it all"),
+                | Property::SubscriptionIdsAvailable(0) => {
+                    panic!("{property:?}: this broker has it all")
+                }
                 Property::AssignedClientId(id) => panic!("{id} assigned to a client with an id"),
                 _ => {}
             }

@@ -11,6 +11,7 @@
     clippy::wildcard_enum_match_arm,
     reason = "a test names the packet that it awaits"
 )]
+#![allow(clippy::disallowed_methods, reason = "deadlines of real sockets")]
 
 mod support;
 

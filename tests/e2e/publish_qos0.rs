@@ -340,12 +340,16 @@ fn aliased(topic: &str, payload: &str, alias: u16) -> Publish {
 }
 
 #[test]
-fn a_topic_alias_stands_for_its_topic_until_it_is_set_anew_3_3_2_12() {
+fn a_topic_alias_stands_for_its_topic_or_none_was_announced_3_3_2_12() {
     v5(|case| {
         let mut subscriber = case.subscriber("s", "#", 0);
         let (mut publisher, connack) = case.open_with(&case.connect("p"));
         let maximum = alias_maximum(&connack);
-        assert!(maximum > 0, "this broker takes aliases");
+        if maximum == 0 {
+            publisher.send(aliased(&case.topic("one"), "1", 1).encode(case.version));
+            publisher.expect_end(&[0x94]);
+            return;
+        }
         let mut seen = |client: &mut Client, sent: Publish, name: &str| {
             client.send(sent.encode(case.version));
             let got = subscriber.message();
@@ -396,7 +400,10 @@ fn an_alias_that_was_not_set_ends_the_connection_with_0x82() {
 fn topic_aliases_do_not_outlive_the_connection_3_3_2_7() {
     v5(|case| {
         let connect = case.connect("a").persistent();
-        let mut client = case.open(&connect);
+        let (mut client, connack) = case.open_with(&connect);
+        if alias_maximum(&connack) == 0 {
+            return;
+        }
         client.send(aliased(&case.topic("t"), "x", 1).encode(case.version));
         client.assert_quiet();
         client.cut();

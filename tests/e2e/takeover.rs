@@ -116,14 +116,17 @@ fn simultaneous_connects_leave_exactly_one_connection() {
                 let connecting: Vec<_> = (0..12)
                     .map(|_| {
                         scope.spawn(|| {
+                            let mut client = case.dial();
                             barrier.wait();
-                            case.client("a")
+                            client.send(case.connect("a").encode());
+                            // One that is taken over at once may end before its CONNACK.
+                            client.receive_or_end().map(|_| client)
                         })
                     })
                     .collect();
                 connecting
                     .into_iter()
-                    .map(|handle| handle.join().unwrap())
+                    .filter_map(|handle| handle.join().unwrap())
                     .collect()
             });
             // The broker may still be closing the others: those answer once and are gone then.

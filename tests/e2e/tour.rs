@@ -22,7 +22,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::broker::{BINARY, is_foreign};
+use crate::support::broker::{binary, is_foreign};
 
 const PREPARATION: &[&str] = &[
     "git clone",
@@ -122,7 +122,7 @@ struct Shell {
 
 impl Shell {
     fn start(directory: &Path) -> Self {
-        let folder = Path::new(BINARY).parent().unwrap().display().to_string();
+        let folder = Path::new(&binary()).parent().unwrap().display().to_string();
         let path = format!("{folder}:{}", std::env::var("PATH").unwrap());
         let mut child = Command::new("bash")
             .current_dir(directory)

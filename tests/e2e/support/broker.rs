@@ -30,8 +30,11 @@ struct Process {
     _directory: tempfile::TempDir,
 }
 
-/// The binary of this workspace.
-pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_wasmqtt");
+/// The binary of this build, or the one that `WASMQTT_E2E_BINARY` names.
+pub(crate) fn binary() -> String {
+    let named = std::env::var("WASMQTT_E2E_BINARY");
+    named.unwrap_or_else(|_| env!("CARGO_BIN_EXE_wasmqtt").to_owned())
+}
 
 fn foreign() -> Option<SocketAddr> {
     let name = std::env::var("WASMQTT_E2E_BROKER").ok()?;
@@ -101,10 +104,6 @@ impl Broker {
 
     fn process(&self) -> &Process {
         self.process.as_ref().expect("a broker of our own")
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.process().child.id()
     }
 
     /// What it has printed so far.
@@ -197,7 +196,7 @@ impl Drop for Broker {
 
 /// The binary with those arguments, in that directory.
 pub(crate) fn command(arguments: &[&str], directory: &Path) -> Command {
-    let mut command = Command::new(BINARY);
+    let mut command = Command::new(binary());
     command
         .args(arguments)
         .current_dir(directory)
