@@ -6,8 +6,6 @@
     reason = "prints figures, or says where it stopped"
 )]
 
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _};
 use std::sync::Arc;
 
 use sqlx::sqlite::SqliteConnectOptions;
