@@ -8,6 +8,9 @@ use wasmqtt_core::time::Millis;
 
 use crate::limits::{LOG_LINE_BYTES_MAX, LOG_LINES_PER_SECOND_MAX};
 
+/// The part of the log that plugins write; begins with the crate's name, as log filters go by that.
+const TARGET: &str = "wasmqtt_host::plugin_log";
+
 /// How much a line matters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum LogLevel {
@@ -41,14 +44,14 @@ impl LogGate {
             return;
         };
         if suppressed > 0 {
-            tracing::warn!(target: "plugin", tenant, plugin, suppressed, "log lines left out");
+            tracing::warn!(target: TARGET, tenant, plugin, suppressed, "log lines left out");
         }
         let message = clean(message);
         match level {
-            LogLevel::Debug => tracing::debug!(target: "plugin", tenant, plugin, "{message}"),
-            LogLevel::Info => tracing::info!(target: "plugin", tenant, plugin, "{message}"),
-            LogLevel::Warn => tracing::warn!(target: "plugin", tenant, plugin, "{message}"),
-            LogLevel::Error => tracing::error!(target: "plugin", tenant, plugin, "{message}"),
+            LogLevel::Debug => tracing::debug!(target: TARGET, tenant, plugin, "{message}"),
+            LogLevel::Info => tracing::info!(target: TARGET, tenant, plugin, "{message}"),
+            LogLevel::Warn => tracing::warn!(target: TARGET, tenant, plugin, "{message}"),
+            LogLevel::Error => tracing::error!(target: TARGET, tenant, plugin, "{message}"),
         }
     }
 
