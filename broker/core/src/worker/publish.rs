@@ -274,23 +274,21 @@ impl<S: Shell> Worker<S> {
             Ok(_) => (ReasonCode::Success, None),
             Err(refusal) => (refusal.denial.code, refusal.denial.reason.as_deref()),
         };
+        let is_fault = matches!(&outcome, Err(Refusal { is_fault: true, .. }));
+        let is_v3 = conn.facts.version == Version::V3;
         if qos == QoS::ExactlyOnce
             && let Some(session) = self.sessions.get_mut(conn.session)
         {
-            // 3.1.1 knows no refusal in PUBREC: the exchange goes on as if it were accepted.
-            if code.is_error() && conn.facts.version == Version::V5 {
+            // 3.1.1 knows no refusal in PUBREC: the exchange goes on as if it were accepted. After
+            // a fault the client sends it again, and it has to be new then.
+            if is_fault || code.is_error() && !is_v3 {
                 session.state.inbound.remove(packet_id);
             } else {
                 session.state.inbound.received(packet_id);
             }
         }
         let Some(link) = &conn.link else { return };
-        if let Err(Refusal { is_fault: true, .. }) = &outcome
-            && conn.facts.version == Version::V3
-        {
-            if let Some(session) = self.sessions.get_mut(conn.session) {
-                session.state.inbound.remove(packet_id);
-            }
+        if is_fault && is_v3 {
             return self.close_connection(now, slot, Some(code), true, shell);
         }
         shell.send(
