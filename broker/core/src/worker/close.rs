@@ -84,6 +84,9 @@ impl<S: Shell> Worker<S> {
         if session.waiter == Some(Waiter::Local(slot)) {
             session.waiter = None;
         }
+        if session.connecting == Some(slot) {
+            session.connecting = None;
+        }
         if !session.live.as_ref().is_some_and(|live| live.conn == slot) {
             self.finish_if_drained(now, slot, shell);
             return self.free_session(now, place, shell);
@@ -129,8 +132,10 @@ impl<S: Shell> Worker<S> {
     /// A session has no connection any more: whoever waits gets it, or it ends, or it waits.
     pub(super) fn free_session(&mut self, now: Millis, place: SessionSlot, shell: &mut S) {
         let Some(session) = self.sessions.get_mut(place) else { return };
-        let is_busy =
-            session.live.is_some() || session.closing.is_some() || session.arriving.is_some();
+        let is_busy = session.live.is_some()
+            || session.connecting.is_some()
+            || session.closing.is_some()
+            || session.arriving.is_some();
         if is_busy || self.fences.contains_key(&place) {
             return;
         }

@@ -237,6 +237,7 @@ impl<S: Shell> Worker<S> {
         Session {
             state: SessionState::new(id, tenant.id, client_id, 0, inflight_max),
             live: None,
+            connecting: None,
             closing: None,
             waiter: None,
             arriving: None,
@@ -265,6 +266,7 @@ impl<S: Shell> Worker<S> {
     pub(super) fn evict(&mut self, now: Millis, place: SessionSlot, shell: &mut S) {
         let Some(session) = self.sessions.get_mut(place) else { return };
         let live = session.live.as_ref().map(|live| live.conn);
+        let connecting = session.connecting.take();
         let waiting = match session.waiter.take() {
             Some(Waiter::Local(waiting)) => Some(waiting),
             Some(waiter @ Waiter::Remote { .. }) => {
@@ -273,7 +275,7 @@ impl<S: Shell> Worker<S> {
             }
             None => None,
         };
-        if let Some(waiting) = waiting {
+        for waiting in waiting.into_iter().chain(connecting) {
             let denial = Denial::new(ReasonCode::ServerBusy);
             self.refuse_connect(now, waiting, &denial, shell);
         }
@@ -308,6 +310,7 @@ impl<S: Shell> Worker<S> {
         let was_durable = session.state.is_durable();
         session.state.expiry_seconds = expiry_seconds;
         let is_durable = session.state.is_durable();
+        session.connecting = Some(slot);
         if existed && was_durable != is_durable {
             self.set_durable(place, is_durable);
         }
@@ -371,6 +374,7 @@ impl<S: Shell> Worker<S> {
         }
         let (Some(link), Some(pending)) = (conn.link.clone(), conn.pending.take()) else { return };
         let Some(session) = self.sessions.get_mut(conn.session) else { return };
+        session.connecting = None;
         conn.phase = Phase::Live;
         conn.reading = true;
         conn.last_received = now;

@@ -144,6 +144,8 @@ enum Phase {
 struct Session<L> {
     state: SessionState,
     live: Option<Live<L>>,
+    /// The connection that has it as soon as that is committed.
+    connecting: Option<ConnSlot>,
     /// The last connection, while it drains.
     closing: Option<ConnSlot>,
     /// Who gets the session as soon as it is free.
