@@ -19,15 +19,16 @@ pub enum Phase {
 }
 
 impl Inbound {
-    /// Takes a Packet Identifier over; its phase if it was there before: a duplicate.
-    pub fn insert(&mut self, packet_id: PacketId) -> Option<Phase> {
-        match self.received.iter().find(|(id, _)| *id == packet_id) {
-            Some((_, phase)) => Some(*phase),
-            None => {
-                self.received.push((packet_id, Phase::Pending));
-                None
-            }
-        }
+    /// How far the publish of a Packet Identifier is; none if that is not in use.
+    #[must_use]
+    pub fn phase(&self, packet_id: PacketId) -> Option<Phase> {
+        self.received.iter().find(|(id, _)| *id == packet_id).map(|(_, phase)| *phase)
+    }
+
+    /// Takes a Packet Identifier over that was not in use.
+    pub fn insert(&mut self, packet_id: PacketId) {
+        debug_assert!(self.phase(packet_id).is_none(), "{packet_id} is in use");
+        self.received.push((packet_id, Phase::Pending));
     }
 
     /// PUBREC is sent for it.

@@ -58,6 +58,12 @@ impl<S: Shell> Worker<S> {
         shell: &mut S,
     ) {
         let acknowledgement = (publish.packet_id, publish.qos);
+        let Some(conn) = self.conns.get(slot) else { return };
+        let hint = conn.route;
+        let route = match self.route(slot, publish.topic, hint, shell) {
+            Ok(route) => route,
+            Err(code) => return self.close_connection(now, slot, Some(code), true, shell),
+        };
         if publish.packet_id.is_some() && !self.admit(now, slot, acknowledgement, shell) {
             return;
         }
@@ -75,11 +81,6 @@ impl<S: Shell> Worker<S> {
             publisher: Some(session.state.id),
         };
         let line_is_empty = conn.line.is_empty();
-        let hint = conn.route;
-        let route = match self.route(slot, message.topic, hint, shell) {
-            Ok(route) => route,
-            Err(code) => return self.close_connection(now, slot, Some(code), true, shell),
-        };
         if !line_is_empty {
             let entry = Entry::new(Message::new(message), acknowledgement, false);
             self.wait_in_line(slot, entry, shell);
@@ -144,7 +145,7 @@ impl<S: Shell> Worker<S> {
         let Some(packet_id) = packet_id else { return true };
         let inbound = &mut session.state.inbound;
         if qos == QoS::ExactlyOnce {
-            match inbound.insert(packet_id) {
+            match inbound.phase(packet_id) {
                 // [MQTT-4.3.3-10]: acknowledged again, not delivered again.
                 Some(InboundPhase::Received) => {
                     if let Some(link) = &conn.link {
@@ -158,10 +159,13 @@ impl<S: Shell> Worker<S> {
         }
         let outstanding = usize::from(conn.unacknowledged_qos1) + inbound.len();
         let bound = usize::from(self.limits.receive_maximum);
-        if conn.facts.version == Version::V5 && outstanding > bound {
+        if conn.facts.version == Version::V5 && outstanding >= bound {
             let code = ReasonCode::ReceiveMaximumExceeded; // [MQTT-3.3.4-7]
             self.close_connection(now, slot, Some(code), true, shell);
             return false;
+        }
+        if qos == QoS::ExactlyOnce {
+            inbound.insert(packet_id);
         }
         true
     }
