@@ -1,4 +1,4 @@
-//! `wasmqtt acl …`
+//! `wasmqtt acl`: access rules, listed, changed and tried out.
 //! What must not live here: what a rule means.
 
 use std::path::Path;

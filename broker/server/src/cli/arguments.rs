@@ -158,7 +158,7 @@ pub(crate) enum Acl {
     /// Say whether a client may do something, and which rule or plugin decides
     #[command(after_help = "Exit code 0: allowed, 1: denied.")]
     Check {
-        /// The user's name
+        /// The user's name; - for a client that gives none
         user: String,
         /// The client id
         client_id: String,

@@ -1,4 +1,4 @@
-//! `wasmqtt plugin …`
+//! `wasmqtt plugin`: the plugins of a configuration, and a file that may be one.
 //! What must not live here: how a plugin is loaded.
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! `wasmqtt status`
+//! `wasmqtt status`: what a running broker says about itself.
 //! What must not live here: how the numbers come about.
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! `wasmqtt user …`
+//! `wasmqtt user`: who may log in, listed and changed.
 //! What must not live here: how users are stored.
 
 use std::path::Path;

@@ -286,31 +286,16 @@ fn plugins(
             .filter(|step| step.plugin == name)
             .collect();
         let publishes = steps.iter().any(|step| step.hook == Hook::OnPublish);
-        let fault_place = section.place_of("on_fault");
+        if !steps.is_empty() && !publishes {
+            refuse_publish_keys(&section, &name);
+        }
         let on_fault = section
             .choice(
                 "on_fault",
                 &[("refuse", OnFault::Refuse), ("pass", OnFault::Pass)],
             )
             .unwrap_or_default();
-        let topics_place = section.place_of("topics");
         let topics = topics(&mut section);
-        if !steps.is_empty() && !publishes {
-            let only = [
-                ("on_fault", fault_place, on_fault == OnFault::Pass),
-                ("topics", topics_place, true),
-            ];
-            for (key, place, matters) in only {
-                let Some(place) = place.filter(|_| matters) else {
-                    continue;
-                };
-                section.report(
-                    Problem::error(format!("`{key}` of plugin `{name}` has no meaning here"))
-                        .at(place, "only for on-publish")
-                        .help("it is for plugins in `publish.order`; a fault in authentication or access always denies"),
-                );
-            }
-        }
         if steps.is_empty() {
             section.report(
                 Problem::warning(format!(
@@ -337,6 +322,27 @@ fn plugins(
         }
     }
     plugins
+}
+
+/// What only on-publish knows is a mistake elsewhere; `on_fault = "refuse"` is true everywhere.
+fn refuse_publish_keys(section: &Reader<'_>, name: &str) {
+    let refuses = |value: &Value| matches!(value, Value::String(text) if text == "refuse");
+    for key in ["on_fault", "topics"] {
+        let Some(place) = section.place_of(key) else {
+            continue;
+        };
+        if section.peek(key).is_some_and(refuses) {
+            continue;
+        }
+        section.report(
+            Problem::error(format!("`{key}` of plugin `{name}` has no meaning here"))
+                .at(place, "only for on-publish")
+                .help(
+                    "it is for plugins in `publish.order`; a fault in authentication or access \
+                     always denies",
+                ),
+        );
+    }
 }
 
 /// `file` or `bundled`; exactly one of them.

@@ -77,12 +77,7 @@ impl Checker {
         };
         let mut steps = Vec::new();
         let mut decided: Decided = None;
-        let is_asked = self.config.access_order.contains(&AccessStep::Rules);
-        let decision = if is_asked {
-            rules.decide(&requester, object.request())
-        } else {
-            Decision::NoMatch
-        };
+        let decision = self.ask_rules(rules, &requester, &object);
         if let Decision::Deny(id) = decision {
             let line = line(rows, id);
             steps.push(step("rules", "deny", Some(line.clone())));
@@ -127,6 +122,19 @@ impl Checker {
             steps,
             notes,
         })
+    }
+
+    fn ask_rules(
+        &self,
+        rules: &RuleSet,
+        requester: &Requester<'_>,
+        object: &Object<'_>,
+    ) -> Decision {
+        if self.config.access_order.contains(&AccessStep::Rules) {
+            rules.decide(requester, object.request())
+        } else {
+            Decision::NoMatch
+        }
     }
 
     /// What is unusual about the question: without these words the answer would mislead.
