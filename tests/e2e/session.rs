@@ -389,7 +389,7 @@ fn a_smaller_receive_maximum_holds_for_what_is_sent_again_4_9_0_1() {
         publish_all(case, &["1", "2", "3", "4", "5"], 1);
         let first: Vec<Publish> = (0..5).map(|_| client.receive_publish()).collect();
         client.cut();
-        let mut client = case.open(&connect.clone().property(Property::ReceiveMaximum(2)));
+        let mut client = case.open(&connect.property(Property::ReceiveMaximum(2)));
         let mut got = Vec::new();
         while got.len() < 5 {
             let window: Vec<Publish> = client

@@ -50,7 +50,7 @@ fn tour() -> Option<Vec<String>> {
             (None, None) if line.starts_with('#') => inside = line.to_lowercase().contains("tour"),
             (Some("sh" | "bash" | "shell"), None) if inside => lines.push(line.to_owned()),
             (Some("console"), None) if inside => {
-                lines.extend(line.strip_prefix("$ ").map(str::to_owned))
+                lines.extend(line.strip_prefix("$ ").map(str::to_owned));
             }
             _ => {}
         }

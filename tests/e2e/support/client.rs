@@ -76,12 +76,12 @@ impl Client {
     }
 
     /// How long `try_send` waits for a broker that does not read.
-    pub(crate) fn set_write_timeout(&mut self, wait: Duration) {
+    pub(crate) fn set_write_timeout(&self, wait: Duration) {
         self.stream.set_write_timeout(Some(wait)).unwrap();
     }
 
     /// Half-closes: the broker sees the end, this side still reads.
-    pub(crate) fn end_sending(&mut self) {
+    pub(crate) fn end_sending(&self) {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 

@@ -7,6 +7,7 @@ macro_rules! properties {
     ($($name:ident($kind:ident) = $id:literal;)*) => {
         /// One property; `Raw` is written as it is, for packets that no client should send.
         #[derive(Clone, PartialEq, Eq, Debug)]
+        #[allow(clippy::enum_variant_names, reason = "User Property is its name")]
         pub(crate) enum Property {
             $($name(properties!(@type $kind)),)*
             Raw(Vec<u8>),
