@@ -56,6 +56,8 @@ fn token_auth_lets_in_the_client_that_its_token_names() {
         device.subscribe("open/x", 1);
         device.publish("open/x", "x", 1);
         assert_eq!(device.texts(1), ["x"]);
+        let signature = good.rsplit('.').next().unwrap();
+        let longer = format!("{own}.{}.{signature}", unix_seconds() + 9999);
         for (what, bad) in [
             ("expired", token(KEY, &own, unix_seconds() - 1)),
             (
@@ -66,10 +68,7 @@ fn token_auth_lets_in_the_client_that_its_token_names() {
                 "another client",
                 token(KEY, "someone", unix_seconds() + 600),
             ),
-            (
-                "longer life",
-                good.replacen(&format!(".{}", unix_seconds() / 1000), ".9", 1),
-            ),
+            ("longer life", longer),
             ("cut", good[..good.len() - 1].to_owned()),
             ("no signature", format!("{own}.{}", unix_seconds() + 600)),
         ] {
