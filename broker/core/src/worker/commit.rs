@@ -10,7 +10,7 @@ use crate::time::Millis;
 use crate::action::{Reply, Shell};
 
 use super::Worker;
-use super::subscribe::Subscribed;
+use super::subscribe::{Subscribed, Unsubscribed};
 
 /// The open batch, and what happens when batches are committed.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(super) enum After {
     /// SUBACK, then retained messages.
     Subscribe(Box<Subscribed>),
     /// UNSUBACK.
-    Unsubscribe { conn: ConnSlot, packet_id: PacketId, codes: Vec<ReasonCode> },
+    Unsubscribe(Box<Unsubscribed>),
     /// CONNACK.
     Connect { conn: ConnSlot, session_present: bool },
     /// Nothing that was routed before waits any longer: another worker's session may move.
@@ -116,7 +116,7 @@ impl<S: Shell> Worker<S> {
         }
     }
 
-    fn go_on(
+    pub(super) fn go_on(
         &mut self,
         now: Millis,
         after: After,
@@ -141,13 +141,8 @@ impl<S: Shell> Worker<S> {
                 }
             }
             After::Subscribe(subscribed) => self.finish_subscribe(now, *subscribed, result, shell),
-            After::Unsubscribe { conn, packet_id, mut codes } => {
-                if let Err(fault) = result {
-                    codes.fill(fault_code(fault));
-                }
-                if let Some(link) = self.conns.get(conn).and_then(|conn| conn.link.as_ref()) {
-                    shell.send(link, Reply::UnsubAck(packet_id, &codes));
-                }
+            After::Unsubscribe(unsubscribed) => {
+                self.finish_unsubscribe(*unsubscribed, result, shell);
             }
             After::Connect { conn, session_present } => {
                 self.finish_connect(now, conn, session_present, result, shell);

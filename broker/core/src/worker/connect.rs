@@ -18,7 +18,7 @@ use crate::time::Millis;
 
 use super::access::{Access, After, Decisions, Object};
 use super::commit::{self, fault_code};
-use super::{Connection, Live, Parked, ParkedFor, Phase, Session, Waiter, Worker};
+use super::{Connection, FastMap, Live, Parked, ParkedFor, Phase, Session, Waiter, Worker};
 
 /// What CONNECT asked for, until it is granted.
 #[derive(Debug)]
@@ -240,6 +240,7 @@ impl<S: Shell> Worker<S> {
             connecting: None,
             closing: None,
             waiter: None,
+            changes: FastMap::default(),
             arriving: None,
             expires_at: Millis::NEVER,
         }

@@ -32,12 +32,13 @@ use crate::router::{RouteRef, Routes, Shared, TenantShared};
 use crate::session::will::Will;
 use crate::session::{Queued, SessionState};
 use crate::time::Millis;
+use crate::topic::TopicFilter;
 
 use access::Decisions;
 use commit::Commits;
 use connect::PendingConnect;
 use entry::Entry;
-use subscribe::Request;
+use subscribe::{Change, Request};
 
 /// What a worker is made of.
 #[derive(Debug, Clone)]
@@ -150,6 +151,8 @@ struct Session<L> {
     closing: Option<ConnSlot>,
     /// Who gets the session as soon as it is free.
     waiter: Option<Waiter>,
+    /// Filters with changes that are not committed.
+    changes: FastMap<TopicFilter, Change>,
     /// It is on its way from another worker; what came for it meanwhile.
     arriving: Option<Vec<Queued>>,
     /// When it expires; set while it has no connection.

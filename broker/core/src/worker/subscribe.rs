@@ -17,7 +17,7 @@ use crate::topic::TopicFilter;
 
 use super::access::{Access, After, Object};
 use super::commit::{self, fault_code};
-use super::Worker;
+use super::{FastMap, Worker};
 
 /// A SUBSCRIBE or UNSUBSCRIBE that is being worked on; they are answered in order.
 #[derive(Debug)]
@@ -40,8 +40,27 @@ pub(super) struct Subscribed {
     session: SessionSlot,
     packet_id: PacketId,
     codes: Vec<ReasonCode>,
-    filters: Vec<TopicFilter>,
+    made: Vec<(TopicFilter, SubscriptionOptions)>,
     retained: Vec<Queued>,
+}
+
+/// An UNSUBSCRIBE that was carried out, until it is durable.
+#[derive(Debug)]
+pub(super) struct Unsubscribed {
+    conn: ConnSlot,
+    session: SessionSlot,
+    packet_id: PacketId,
+    codes: Vec<ReasonCode>,
+    gone: Vec<TopicFilter>,
+}
+
+/// A filter of a session with changes that are not committed.
+#[derive(Debug)]
+pub(super) struct Change {
+    /// What holds if none of them is: no subscription, or one with these options.
+    committed: Option<SubscriptionOptions>,
+    /// Batches that have yet to be answered.
+    open: usize,
 }
 
 impl<S: Shell> Worker<S> {
@@ -99,7 +118,7 @@ impl<S: Shell> Worker<S> {
             let Some(request) = conn.requests.pop_front() else { break };
             match request {
                 Request::Unsubscribe { packet_id, filters } => {
-                    self.unsubscribe(slot, packet_id, &filters, shell);
+                    self.unsubscribe(now, slot, packet_id, &filters, shell);
                 }
                 Request::Subscribe { packet_id, identifier, mut filters, mut next } => {
                     if self.ask_filters(now, slot, &mut filters, &mut next, answer.take(), shell) {
@@ -184,8 +203,9 @@ impl<S: Shell> Worker<S> {
                 codes.push(ReasonCode::QuotaExceeded);
                 continue;
             }
-            state.subscriptions.insert(filter.clone(), options);
+            let before = state.subscriptions.insert(filter.clone(), options);
             if durable {
+                begin_change(&mut session.changes, &filter, before);
                 let (session, filter) = (id, filter.clone());
                 self.commits.push(Op::SubscriptionPut { session, filter, options });
             }
@@ -222,16 +242,23 @@ impl<S: Shell> Worker<S> {
                 });
             });
         }
-        let filters = made.into_iter().map(|(filter, _, _)| filter).collect::<Vec<_>>();
-        let is_written = durable && !filters.is_empty();
-        if is_written {
+        let made: Vec<_> = made.into_iter().map(|(filter, options, _)| (filter, options)).collect();
+        if durable && !made.is_empty() {
             self.store_replay(id, &mut retained);
         }
-        let done = Subscribed { conn: slot, session: place, packet_id, codes, filters, retained };
-        if is_written {
-            self.commits.after_open(commit::After::Subscribe(Box::new(done)));
+        let done = Subscribed { conn: slot, session: place, packet_id, codes, made, retained };
+        if durable {
+            self.answer_after_commits(now, commit::After::Subscribe(Box::new(done)), shell);
         } else {
             self.finish_subscribe(now, done, Ok(()), shell);
+        }
+    }
+
+    /// Answers when all that was asked before is committed: in order, and nothing that a failing
+    /// commit takes back.
+    fn answer_after_commits(&mut self, now: Millis, after: commit::After, shell: &mut S) {
+        if let Some(after) = self.commits.after_all(after) {
+            self.go_on(now, after, Ok(()), shell);
         }
     }
 
@@ -253,17 +280,21 @@ impl<S: Shell> Worker<S> {
         result: Result<(), StoreFault>,
         shell: &mut S,
     ) {
-        let Subscribed { conn, session: place, packet_id, mut codes, filters, retained } =
+        let Subscribed { conn, session: place, packet_id, mut codes, made, mut retained } =
             subscribed;
+        for (filter, options) in made {
+            self.end_change(place, &filter, result.map(|()| Some(options)));
+        }
         if let Err(fault) = result {
             codes.iter_mut().filter(|code| !code.is_error()).for_each(|code| {
                 *code = fault_code(fault);
             });
-            self.remove_filters(place, filters.iter());
         }
-        let Some(connection) = self.conns.get(conn) else { return };
-        if let Some(link) = &connection.link {
+        if let Some(link) = self.conns.get(conn).and_then(|conn| conn.link.as_ref()) {
             shell.send(link, Reply::SubAck(packet_id, &codes));
+        }
+        if self.sessions.get(place).is_some_and(|session| session.live.is_none()) {
+            retained.retain(|queued| queued.qos > QoS::AtMostOnce);
         }
         if result.is_ok() && !retained.is_empty() {
             self.queue_all(place, retained, shell);
@@ -273,6 +304,7 @@ impl<S: Shell> Worker<S> {
 
     fn unsubscribe(
         &mut self,
+        now: Millis,
         slot: ConnSlot,
         packet_id: PacketId,
         filters: &[Box<str>],
@@ -280,49 +312,107 @@ impl<S: Shell> Worker<S> {
     ) {
         let Some(conn) = self.conns.get(slot) else { return };
         let place = conn.session;
-        let Some(session) = self.sessions.get(place) else { return };
-        let state = &session.state;
+        let Some(session) = self.sessions.get_mut(place) else { return };
+        let Some(tenant) = self.shared.tenant(session.state.tenant) else { return };
+        let state = &mut session.state;
         let (id, durable) = (state.id, state.is_durable());
         let mut gone = Vec::new();
         let mut codes = Vec::with_capacity(filters.len());
         for text in filters {
-            codes.push(match parse(text) {
-                Ok(filter) if state.subscriptions.contains_key(&filter) && !gone.contains(&filter) => {
-                    gone.push(filter);
-                    ReasonCode::Success
+            let filter = match parse(text) {
+                Ok(filter) => filter,
+                Err(code) => {
+                    codes.push(code);
+                    continue;
                 }
-                Ok(_) => ReasonCode::NoSubscriptionExisted,
-                Err(code) => code,
-            });
-        }
-        self.remove_filters(place, gone.iter());
-        if durable && !gone.is_empty() {
-            for filter in gone {
-                self.commits.push(Op::SubscriptionEnd { session: id, filter });
+            };
+            let Some(before) = state.subscriptions.remove(&filter) else {
+                codes.push(ReasonCode::NoSubscriptionExisted);
+                continue;
+            };
+            codes.push(ReasonCode::Success);
+            if durable {
+                begin_change(&mut session.changes, &filter, Some(before));
+                self.commits.push(Op::SubscriptionEnd { session: id, filter: filter.clone() });
             }
-            let after = commit::After::Unsubscribe { conn: slot, packet_id, codes };
-            return self.commits.after_open(after);
+            gone.push(filter);
         }
-        if let Some(link) = self.conns.get(slot).and_then(|conn| conn.link.as_ref()) {
+        if !gone.is_empty() {
+            let subscriber = Subscriber { worker: self.id, slot: place };
+            tenant.change(|tree| gone.iter().for_each(|filter| drop(tree.remove(filter, subscriber))));
+        }
+        let done = Unsubscribed { conn: slot, session: place, packet_id, codes, gone };
+        if durable {
+            self.answer_after_commits(now, commit::After::Unsubscribe(Box::new(done)), shell);
+        } else {
+            self.finish_unsubscribe(done, Ok(()), shell);
+        }
+    }
+
+    pub(super) fn finish_unsubscribe(
+        &mut self,
+        unsubscribed: Unsubscribed,
+        result: Result<(), StoreFault>,
+        shell: &mut S,
+    ) {
+        let Unsubscribed { conn, session, packet_id, mut codes, gone } = unsubscribed;
+        for filter in gone {
+            self.end_change(session, &filter, result.map(|()| None));
+        }
+        if let Err(fault) = result {
+            codes.fill(fault_code(fault));
+        }
+        if let Some(link) = self.conns.get(conn).and_then(|conn| conn.link.as_ref()) {
             shell.send(link, Reply::UnsubAck(packet_id, &codes));
         }
     }
 
-    fn remove_filters<'a>(
+    /// A change of a filter was committed, to that, or not. After the last one, what was committed
+    /// last holds.
+    fn end_change(
         &mut self,
         place: SessionSlot,
-        filters: impl Iterator<Item = &'a TopicFilter>,
+        filter: &TopicFilter,
+        result: Result<Option<SubscriptionOptions>, StoreFault>,
     ) {
         let Some(session) = self.sessions.get_mut(place) else { return };
-        let Some(tenant) = self.shared.tenant(session.state.tenant) else { return };
+        let Some(change) = session.changes.get_mut(filter) else { return };
+        if let Ok(options) = result {
+            change.committed = options;
+        }
+        change.open -= 1;
+        if change.open > 0 {
+            return;
+        }
+        let committed = change.committed;
+        session.changes.remove(filter);
+        let state = &mut session.state;
+        if state.subscriptions.get(filter) == committed.as_ref() {
+            return;
+        }
+        let Some(tenant) = self.shared.tenant(state.tenant) else { return };
         let subscriber = Subscriber { worker: self.id, slot: place };
-        tenant.change(|tree| {
-            for filter in filters {
-                session.state.subscriptions.remove(filter);
+        let (session, durable) = (state.id, state.is_durable());
+        tenant.change(|tree| match committed {
+            Some(options) => {
+                state.subscriptions.insert(filter.clone(), options);
+                tree.insert(filter, subscriber, Subscription { session, options, durable });
+            }
+            None => {
+                state.subscriptions.remove(filter);
                 tree.remove(filter, subscriber);
             }
         });
     }
+}
+
+fn begin_change(
+    changes: &mut FastMap<TopicFilter, Change>,
+    filter: &TopicFilter,
+    before: Option<SubscriptionOptions>,
+) {
+    let change = changes.entry(filter.clone()).or_insert(Change { committed: before, open: 0 });
+    change.open += 1;
 }
 
 fn parse(text: &str) -> Result<TopicFilter, ReasonCode> {
