@@ -203,8 +203,11 @@ impl Outbound {
     /// What is to be sent next, if the window has room. Expired messages are left out and their
     /// ids given to `expired` [MQTT-3.3.2-5].
     pub fn poll_next(&mut self, now: Millis, expired: &mut Vec<MessageId>) -> Option<Next> {
-        if let Some(queued) = self.queue_qos0.pop_front() {
+        while let Some(queued) = self.queue_qos0.pop_front() {
             self.queued_bytes -= queued.size();
+            if queued.message.expires_at <= now {
+                continue;
+            }
             return Some(Next::Publish { queued, packet_id: None, dup: false });
         }
         while let Some(&packet_id) = self.resend.front() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::action::{Delivery, Observation, Reply, Shell};
 use crate::event::Mail;
 use crate::hook::Denial;
-use crate::ids::{ConnSlot, MessageId, PacketId, SessionSlot};
+use crate::ids::{ConnSlot, MessageId, PacketId, SessionId, SessionSlot};
 use crate::message::{Message, MessageRef, QoS, SharedMessage};
 use crate::reason::ReasonCode;
 use crate::router::{MatchSet, Target};
@@ -246,6 +246,10 @@ impl<S: Shell> Out<'_, S> {
         id: Option<MessageId>,
     ) {
         let Some(grant) = target.grant(message.qos, message.publisher) else { return };
+        let id = id.filter(|_| target.durable && grant.qos > QoS::AtMostOnce);
+        if message.expires_at <= now {
+            return self.expired(session.state.id, id); // while a hook, a commit or mail took its time
+        }
         let retain = grant.retain_as_published && message.retain; // [MQTT-3.3.1-12]
         let outbound = &session.state.outbound;
         if let (Some(live), QoS::AtMostOnce) = (&session.live, grant.qos)
@@ -269,7 +273,7 @@ impl<S: Shell> Out<'_, S> {
         let shared = kept.get_or_insert_with(|| Arc::new(Message::new(message)));
         let queued = Queued {
             message: Arc::clone(shared),
-            id: if target.durable && grant.qos > QoS::AtMostOnce { id } else { None },
+            id,
             qos: grant.qos,
             retain,
             subscription_ids: (!grant.identifiers.is_empty())
@@ -277,6 +281,14 @@ impl<S: Shell> Out<'_, S> {
         };
         self.queue(session, queued);
         self.drain(now, session);
+    }
+
+    /// A message expired on its way to a session [MQTT-3.3.2-5].
+    fn expired(&mut self, session: SessionId, id: Option<MessageId>) {
+        self.counters.messages_dropped += 1;
+        if let Some(message) = id {
+            self.commits.push(Op::Dequeue { session, message });
+        }
     }
 
     /// Puts a message behind the others of a session.
