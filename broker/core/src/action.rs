@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use crate::hook::{
-    AuthenticateAnswer, AuthenticateRequest, AuthorizeAnswer, AuthorizeRequest, ChainMask, ConnectionFacts, HookReply,
-    OnPublishRequest, Principal, PublishVerdict,
-};
 use crate::event::Mail;
+use crate::hook::{
+    AuthenticateAnswer, AuthenticateRequest, AuthorizeAnswer, AuthorizeRequest, ChainMask,
+    ConnectionFacts, HookReply, OnPublishRequest, Principal, PublishVerdict,
+};
 use crate::ids::{BatchId, ConnId, ConnSlot, HookToken, PacketId, TenantId, WorkerId};
 use crate::message::{MessageRef, QoS};
 use crate::reason::ReasonCode;
@@ -156,8 +156,11 @@ pub trait Shell {
         request: AuthorizeRequest<'_>,
     ) -> HookReply<AuthorizeAnswer>;
     /// Runs the on-publish chain.
-    fn on_publish(&mut self, token: HookToken, request: OnPublishRequest<'_>)
-    -> HookReply<PublishVerdict>;
+    fn on_publish(
+        &mut self,
+        token: HookToken,
+        request: OnPublishRequest<'_>,
+    ) -> HookReply<PublishVerdict>;
     /// Which on-publish plugins a Topic Name concerns.
     fn chain_mask(&mut self, tenant: TenantId, topic: &str) -> ChainMask;
 

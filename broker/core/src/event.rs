@@ -214,4 +214,3 @@ pub enum Mail {
         slot: SessionSlot,
     },
 }
-

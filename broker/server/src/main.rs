@@ -17,11 +17,17 @@ mod instance;
 mod logging;
 mod mailbox;
 mod net;
+mod outgoing;
 mod plugins;
 mod runtime;
 mod service;
 mod shell;
 mod worker_loop;
+
+/// A message lives from one connection's turn to another's: the system's allocator spends a fifth of
+/// the time of a QoS 1 message on that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     // Whatever this process makes is its owner's alone, also what a library makes.

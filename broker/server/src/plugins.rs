@@ -8,7 +8,9 @@ use wasmqtt_core::hook::{
     AuthorizeAnswer, AuthorizeRequest, ChainMask, Denial, OnPublishRequest, PublishVerdict, Verdict,
 };
 use wasmqtt_core::reason::ReasonCode;
-use wasmqtt_host::active::{ActivateError, ActivePlugins, OnFault as HostOnFault, PluginIndex, PluginSetup};
+use wasmqtt_host::active::{
+    ActivateError, ActivePlugins, OnFault as HostOnFault, PluginIndex, PluginSetup,
+};
 use wasmqtt_host::limits::Limits;
 use wasmqtt_host::manifest::Hook;
 use wasmqtt_host::services::Services;
@@ -57,7 +59,10 @@ impl Hooks {
                 AccessStep::Rules => CoreStep::Rules,
                 AccessStep::Plugin(name) => {
                     let index = active.find(name, Hook::Authorize).ok_or_else(|| {
-                        ActivateError::NoSuchHook { name: Arc::clone(name), hook: Hook::Authorize }
+                        ActivateError::NoSuchHook {
+                            name: Arc::clone(name),
+                            hook: Hook::Authorize,
+                        }
                     })?;
                     authorizers.push(index);
                     CoreStep::Plugin(u16::try_from(authorizers.len() - 1).unwrap_or(u16::MAX))
@@ -65,12 +70,19 @@ impl Hooks {
             });
         }
         let (active, access) = (Arc::new(active), access.into());
-        Ok(Self { active, authorizers: authorizers.into(), access })
+        Ok(Self {
+            active,
+            authorizers: authorizers.into(),
+            access,
+        })
     }
 
     /// The instances of one worker.
     pub(crate) fn for_worker(&self) -> WorkerHooks {
-        WorkerHooks { plugins: self.active.worker(), authorizers: Arc::clone(&self.authorizers) }
+        WorkerHooks {
+            plugins: self.active.worker(),
+            authorizers: Arc::clone(&self.authorizers),
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::auth::AuthChain;
 use crate::mailbox::{Letter, Mailbox};
 use crate::net::encode;
 use crate::net::link::Link;
+use crate::outgoing::Outgoing;
 use crate::plugins::WorkerHooks;
 
 /// What a worker needs beside the core.
@@ -27,6 +28,7 @@ pub(crate) struct ServerShell {
     limits: Arc<Limits>,
     mailboxes: Arc<[Mailbox]>,
     outboxes: Vec<Vec<Letter>>,
+    outgoing: Outgoing,
     has_mail: bool,
     /// Batches that the memory store has taken; sessions are kept in memory.
     persisted: VecDeque<BatchId>,
@@ -44,11 +46,32 @@ impl ServerShell {
     ) -> Self {
         let outboxes = mailboxes.iter().map(|_| Vec::new()).collect();
         let (has_mail, persisted) = (false, VecDeque::new());
-        Self { id, limits, mailboxes, outboxes, has_mail, persisted, auth, hooks }
+        let outgoing = Outgoing::default();
+        Self {
+            id,
+            limits,
+            mailboxes,
+            outboxes,
+            outgoing,
+            has_mail,
+            persisted,
+            auth,
+            hooks,
+        }
     }
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// From here on, packets of this connection are handled.
+    pub(crate) fn reading(&mut self, link: &Link) {
+        self.outgoing.reading(link);
+    }
+
+    /// Writes to the sockets what was gathered for them.
+    pub(crate) fn flush_outgoing(&mut self) {
+        self.outgoing.flush();
     }
 
     /// Hands mail over: one lock and at most one wake for each other worker.
@@ -94,19 +117,18 @@ impl Shell for ServerShell {
     }
 
     fn deliver(&mut self, link: &Link, delivery: Delivery<'_>) -> bool {
-        // A socket that is closing takes nothing: the message is lost with the connection, or
-        // sent again on the next one.
-        link.io
-            .with_write_buf(|out| encode::publish(out, link.terms, &delivery))
-            .unwrap_or(true)
+        self.outgoing
+            .put(link, |out| encode::publish(out, link.terms, &delivery))
     }
 
     fn send(&mut self, link: &Link, reply: Reply<'_>) {
         let limits = &self.limits;
-        let _ = link.io.with_write_buf(|out| encode::reply(out, link.terms, &reply, limits));
+        self.outgoing
+            .put(link, |out| encode::reply(out, link.terms, &reply, limits));
     }
 
     fn close(&mut self, link: &Link, code: Option<ReasonCode>) {
+        self.outgoing.finish(link);
         link.close(code);
     }
 
@@ -157,7 +179,12 @@ impl Shell for ServerShell {
 
     fn observe(&mut self, observation: Observation<'_>) {
         match observation {
-            Observation::Connected { id, facts, principal, session_present } => tracing::info!(
+            Observation::Connected {
+                id,
+                facts,
+                principal,
+                session_present,
+            } => tracing::info!(
                 connection = %id,
                 client_id = &*facts.client_id,
                 user = principal.name.as_deref(),
@@ -189,7 +216,11 @@ impl Shell for ServerShell {
                 "denied: {}",
                 code.text()
             ),
-            Observation::Dropped { client_id, topic, code } => {
+            Observation::Dropped {
+                client_id,
+                topic,
+                code,
+            } => {
                 tracing::debug!(client_id, topic, reason = code.text(), "message dropped");
             }
         }

@@ -67,7 +67,11 @@ impl Target {
     pub fn grant(&self, qos: QoS, publisher: Option<SessionId>) -> Option<Grant> {
         let own = publisher == Some(self.session);
         let mut grant: Option<Grant> = None;
-        for options in self.options.iter().filter(|options| !(own && options.no_local)) {
+        for options in self
+            .options
+            .iter()
+            .filter(|options| !(own && options.no_local))
+        {
             let grant = grant.get_or_insert_with(|| Grant {
                 qos: QoS::AtMostOnce,
                 retain_as_published: false,
@@ -95,7 +99,9 @@ impl MatchSet {
     /// The part of one worker.
     #[must_use]
     pub fn of(&self, worker: WorkerId) -> &[Target] {
-        self.workers.get(worker.index()).map_or(&[], |targets| targets)
+        self.workers
+            .get(worker.index())
+            .map_or(&[], |targets| targets)
     }
 
     /// Whether some target is durable.
@@ -118,10 +124,13 @@ impl MatchSet {
 
     /// Every target with its worker.
     pub fn iter(&self) -> impl Iterator<Item = (WorkerId, &Target)> {
-        self.workers.iter().enumerate().flat_map(|(worker, targets)| {
-            let worker = WorkerId(u16::try_from(worker).unwrap_or(u16::MAX));
-            targets.iter().map(move |target| (worker, target))
-        })
+        self.workers
+            .iter()
+            .enumerate()
+            .flat_map(|(worker, targets)| {
+                let worker = WorkerId(u16::try_from(worker).unwrap_or(u16::MAX));
+                targets.iter().map(move |target| (worker, target))
+            })
     }
 }
 
@@ -195,7 +204,10 @@ impl TenantShared {
     /// Number of subscriptions.
     #[must_use]
     pub fn subscriptions(&self) -> usize {
-        self.tree.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.tree
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
     }
 
     /// The match set of a valid Topic Name, and the version at which it holds.
@@ -218,14 +230,18 @@ impl TenantShared {
 
     /// Changes retained messages.
     pub fn retained_mut(&self) -> RwLockWriteGuard<'_, Retained> {
-        self.retained.write().unwrap_or_else(PoisonError::into_inner)
+        self.retained
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sessions by Client Identifier.
     pub fn directory(
         &self,
     ) -> MutexGuard<'_, HashMap<Arc<str>, Owner, foldhash::fast::RandomState>> {
-        self.directory.lock().unwrap_or_else(PoisonError::into_inner)
+        self.directory
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -236,7 +252,9 @@ impl MatchSet {
         per_worker.resize_with(usize::from(workers), Vec::new);
         let mut set = Self::default();
         for (subscriber, subscription) in found.iter() {
-            let Some(targets) = per_worker.get_mut(subscriber.worker.index()) else { continue };
+            let Some(targets) = per_worker.get_mut(subscriber.worker.index()) else {
+                continue;
+            };
             match targets.last_mut() {
                 Some(last) if last.slot == subscriber.slot => {
                     last.options.push(subscription.options);
@@ -268,7 +286,11 @@ impl Shared {
     /// The tenant of that number, if it was added.
     #[must_use]
     pub fn tenant(&self, id: TenantId) -> Option<Arc<TenantShared>> {
-        self.tenants.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        self.tenants
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&id)
+            .cloned()
     }
 
     /// Forgets retained messages that have expired, a bounded number at a time.
@@ -288,6 +310,10 @@ impl Shared {
     /// Adds a tenant; the one that is there if it was added before.
     pub fn add_tenant(&self, id: TenantId, name: Arc<str>) -> Arc<TenantShared> {
         let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(tenants.entry(id).or_insert_with(|| Arc::new(TenantShared::new(id, name))))
+        Arc::clone(
+            tenants
+                .entry(id)
+                .or_insert_with(|| Arc::new(TenantShared::new(id, name))),
+        )
     }
 }

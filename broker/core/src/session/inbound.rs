@@ -22,7 +22,10 @@ impl Inbound {
     /// How far the publish of a Packet Identifier is; none if that is not in use.
     #[must_use]
     pub fn phase(&self, packet_id: PacketId) -> Option<Phase> {
-        self.received.iter().find(|(id, _)| *id == packet_id).map(|(_, phase)| *phase)
+        self.received
+            .iter()
+            .find(|(id, _)| *id == packet_id)
+            .map(|(_, phase)| *phase)
     }
 
     /// Takes a Packet Identifier over that was not in use.

@@ -15,8 +15,8 @@ use crate::topic::TopicFilter;
 
 use inbound::Inbound;
 use outbound::Outbound;
-use will::DelayedWill;
 pub use outbound::Queued;
+use will::DelayedWill;
 
 /// Everything that outlives a connection, as plain data that can move to another worker.
 #[derive(Debug)]

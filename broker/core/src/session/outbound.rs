@@ -35,9 +35,17 @@ impl Queued {
 enum Slot {
     Free,
     /// Sent at QoS 1, or QoS 2 before PUBREC.
-    Publish { queued: Queued, order: u64, on_wire: bool },
+    Publish {
+        queued: Queued,
+        order: u64,
+        on_wire: bool,
+    },
     /// PUBREC came, PUBCOMP is waited for.
-    Release { id: Option<MessageId>, order: u64, counted: bool },
+    Release {
+        id: Option<MessageId>,
+        order: u64,
+        counted: bool,
+    },
 }
 
 /// What an acknowledgement did.
@@ -168,7 +176,11 @@ impl Outbound {
         };
         self.order += 1;
         self.on_wire += 1;
-        self.window[index] = Slot::Publish { queued, order: self.order, on_wire: true };
+        self.window[index] = Slot::Publish {
+            queued,
+            order: self.order,
+            on_wire: true,
+        };
         packet_id_of(index)
     }
 
@@ -208,7 +220,11 @@ impl Outbound {
             if queued.message.expires_at <= now {
                 continue;
             }
-            return Some(Next::Publish { queued, packet_id: None, dup: false });
+            return Some(Next::Publish {
+                queued,
+                packet_id: None,
+                dup: false,
+            });
         }
         while let Some(&packet_id) = self.resend.front() {
             let full = self.on_wire >= self.receive_maximum;
@@ -219,12 +235,18 @@ impl Outbound {
                     return Some(Next::Release(packet_id));
                 }
                 Slot::Publish { .. } if full => return None,
-                Slot::Publish { queued, on_wire, .. } => {
+                Slot::Publish {
+                    queued, on_wire, ..
+                } => {
                     *on_wire = true;
                     self.on_wire += 1;
                     let queued = queued.clone();
                     self.resend.pop_front();
-                    return Some(Next::Publish { queued, packet_id: Some(packet_id), dup: true });
+                    return Some(Next::Publish {
+                        queued,
+                        packet_id: Some(packet_id),
+                        dup: true,
+                    });
                 }
             }
             self.resend.pop_front();
@@ -237,7 +259,11 @@ impl Outbound {
                 continue;
             }
             let packet_id = self.send(queued.clone());
-            return Some(Next::Publish { queued, packet_id: Some(packet_id), dup: false });
+            return Some(Next::Publish {
+                queued,
+                packet_id: Some(packet_id),
+                dup: false,
+            });
         }
         None
     }
@@ -258,12 +284,20 @@ impl Outbound {
             return Acknowledged::Unknown;
         };
         match slot {
-            Slot::Publish { queued, order, on_wire } if queued.qos == QoS::ExactlyOnce => {
+            Slot::Publish {
+                queued,
+                order,
+                on_wire,
+            } if queued.qos == QoS::ExactlyOnce => {
                 if code.is_error() {
                     return Acknowledged::Done(self.free(packet_id));
                 }
                 let id = queued.id;
-                *slot = Slot::Release { id, order: *order, counted: *on_wire };
+                *slot = Slot::Release {
+                    id,
+                    order: *order,
+                    counted: *on_wire,
+                };
                 Acknowledged::Release(id)
             }
             Slot::Release { .. } => Acknowledged::ReleaseAgain,
@@ -285,7 +319,9 @@ impl Outbound {
         let slot = std::mem::replace(self.window.get_mut(index)?, Slot::Free);
         let (id, counted) = match slot {
             Slot::Free => return None,
-            Slot::Publish { queued, on_wire, .. } => (queued.id, on_wire),
+            Slot::Publish {
+                queued, on_wire, ..
+            } => (queued.id, on_wire),
             Slot::Release { id, counted, .. } => (id, counted),
         };
         self.free.push(packet_id.get() - 1);

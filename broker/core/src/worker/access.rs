@@ -131,7 +131,9 @@ pub(super) fn decide<S: Shell>(
 ) -> Access {
     // Also before a plugin's late answer: the rules may have changed meanwhile.
     let rules = if order.contains(&AccessStep::Rules) {
-        asker.rules.map_or(Decision::NoMatch, |rules| ask_rules(rules, asker, object))
+        asker
+            .rules
+            .map_or(Decision::NoMatch, |rules| ask_rules(rules, asker, object))
     } else {
         Decision::NoMatch
     };
@@ -192,7 +194,11 @@ fn ask_rules(rules: &RuleSet, asker: Asker<'_>, object: Object<'_>) -> Decision 
 }
 
 fn request<'a>(asker: Asker<'a>, object: Object<'a>) -> AuthorizeRequest<'a> {
-    let Asker { facts: connection, principal, .. } = asker;
+    let Asker {
+        facts: connection,
+        principal,
+        ..
+    } = asker;
     match object {
         Object::Message(action, message) => AuthorizeRequest {
             connection,
@@ -275,8 +281,13 @@ impl<S: Shell> Worker<S> {
         if let Some((route, flags)) = memory
             && good_until > now
         {
-            let remembered = Remembered { generation: self.generation, good_until, denial };
-            conn.decisions.remember(route, flags, remembered, self.limits.decisions_max);
+            let remembered = Remembered {
+                generation: self.generation,
+                good_until,
+                denial,
+            };
+            conn.decisions
+                .remember(route, flags, remembered, self.limits.decisions_max);
         }
         access
     }

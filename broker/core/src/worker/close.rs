@@ -24,7 +24,9 @@ impl<S: Shell> Worker<S> {
         session_expiry_seconds: Option<u32>,
         shell: &mut S,
     ) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         if let (Some(seconds), Some(session)) =
             (session_expiry_seconds, self.sessions.get_mut(conn.session))
         {
@@ -41,7 +43,9 @@ impl<S: Shell> Worker<S> {
                     expiry_seconds: session.state.expiry_seconds,
                 });
             } else {
-                self.commits.push(Op::SessionEnd { session: session.state.id });
+                self.commits.push(Op::SessionEnd {
+                    session: session.state.id,
+                });
             }
         }
         if conn.facts.version == Version::V3 || code == ReasonCode::Success {
@@ -60,7 +64,9 @@ impl<S: Shell> Worker<S> {
         with_will: bool,
         shell: &mut S,
     ) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         if conn.phase == Phase::Closing {
             return;
         }
@@ -75,7 +81,11 @@ impl<S: Shell> Worker<S> {
         let place = conn.session;
         if was == Phase::Live {
             let id = conn.id;
-            shell.observe(Observation::Disconnected { id, facts: &conn.facts, code });
+            shell.observe(Observation::Disconnected {
+                id,
+                facts: &conn.facts,
+                code,
+            });
         }
         let (facts, principal) = (Arc::clone(&conn.facts), Arc::clone(&conn.principal));
         let Some(session) = self.sessions.get_mut(place) else {
@@ -104,8 +114,12 @@ impl<S: Shell> Worker<S> {
                 self.publish_will(now, slot, will_message(now, *will), shell);
             } else if let Some(session) = self.sessions.get_mut(place) {
                 let due = now.plus_seconds(delay);
-                session.state.delayed_will =
-                    Some(Box::new(DelayedWill { will, due, facts, principal }));
+                session.state.delayed_will = Some(Box::new(DelayedWill {
+                    will,
+                    due,
+                    facts,
+                    principal,
+                }));
                 self.timers.push(std::cmp::Reverse((due, place)));
             }
         }
@@ -114,7 +128,9 @@ impl<S: Shell> Worker<S> {
 
     /// Forgets a closed connection when nothing of it is left to do; then its session is free.
     pub(super) fn finish_if_drained(&mut self, now: Millis, slot: ConnSlot, shell: &mut S) {
-        let Some(conn) = self.conns.get(slot) else { return };
+        let Some(conn) = self.conns.get(slot) else {
+            return;
+        };
         if conn.phase != Phase::Closing || !conn.line.is_empty() {
             return;
         }
@@ -131,7 +147,9 @@ impl<S: Shell> Worker<S> {
 
     /// A session has no connection any more: whoever waits gets it, or it ends, or it waits.
     pub(super) fn free_session(&mut self, now: Millis, place: SessionSlot, shell: &mut S) {
-        let Some(session) = self.sessions.get_mut(place) else { return };
+        let Some(session) = self.sessions.get_mut(place) else {
+            return;
+        };
         let is_busy = session.live.is_some()
             || session.connecting.is_some()
             || session.closing.is_some()
@@ -139,7 +157,9 @@ impl<S: Shell> Worker<S> {
         if is_busy || self.fences.contains_key(&place) {
             return;
         }
-        let Some(session) = self.sessions.get_mut(place) else { return };
+        let Some(session) = self.sessions.get_mut(place) else {
+            return;
+        };
         let ends = session.state.expiry_seconds == 0;
         match session.waiter.take() {
             Some(Waiter::Local(slot)) if ends => {
@@ -155,7 +175,8 @@ impl<S: Shell> Worker<S> {
                 if session.state.expiry_seconds != u32::MAX && session.expires_at == Millis::NEVER {
                     let seconds = u64::from(session.state.expiry_seconds);
                     session.expires_at = now.plus_seconds(seconds);
-                    self.timers.push(std::cmp::Reverse((session.expires_at, place)));
+                    self.timers
+                        .push(std::cmp::Reverse((session.expires_at, place)));
                 }
             }
         }
@@ -164,9 +185,13 @@ impl<S: Shell> Worker<S> {
     /// Ends a session: its subscriptions and all else are gone, a delayed Will is published.
     pub(super) fn end_session(&mut self, now: Millis, place: SessionSlot, shell: &mut S) {
         self.unsubscribe_all(place);
-        let Some(session) = self.sessions.remove(place) else { return };
+        let Some(session) = self.sessions.remove(place) else {
+            return;
+        };
         let state = session.state;
-        let Some(tenant) = self.shared.tenant(state.tenant) else { return };
+        let Some(tenant) = self.shared.tenant(state.tenant) else {
+            return;
+        };
         let mut directory = tenant.directory();
         let is_ours = directory
             .get(&state.client_id)
@@ -184,13 +209,20 @@ impl<S: Shell> Worker<S> {
     }
 
     fn unsubscribe_all(&mut self, place: SessionSlot) {
-        let Some(session) = self.sessions.get_mut(place) else { return };
+        let Some(session) = self.sessions.get_mut(place) else {
+            return;
+        };
         if session.state.subscriptions.is_empty() {
             return;
         }
         let subscriptions = std::mem::take(&mut session.state.subscriptions);
-        let Some(tenant) = self.shared.tenant(session.state.tenant) else { return };
-        let subscriber = Subscriber { worker: self.id, slot: place };
+        let Some(tenant) = self.shared.tenant(session.state.tenant) else {
+            return;
+        };
+        let subscriber = Subscriber {
+            worker: self.id,
+            slot: place,
+        };
         tenant.change(|tree| {
             for filter in subscriptions.keys() {
                 tree.remove(filter, subscriber);
@@ -200,8 +232,13 @@ impl<S: Shell> Worker<S> {
 
     /// Something of a session may be due: its delayed Will or its expiry.
     pub(super) fn handle_due(&mut self, now: Millis, place: SessionSlot, shell: &mut S) {
-        let Some(session) = self.sessions.get_mut(place) else { return };
-        if let Some(delayed) = session.state.delayed_will.take_if(|delayed| delayed.due <= now)
+        let Some(session) = self.sessions.get_mut(place) else {
+            return;
+        };
+        if let Some(delayed) = session
+            .state
+            .delayed_will
+            .take_if(|delayed| delayed.due <= now)
             && let Some(tenant) = self.shared.tenant(session.state.tenant)
         {
             self.publish_delayed(now, &tenant, *delayed, shell);

@@ -3,11 +3,11 @@
 
 use std::collections::VecDeque;
 
+use crate::action::{Reply, Shell};
 use crate::ids::{BatchId, ConnSlot, MessageId, PacketId, SessionSlot, WorkerId};
 use crate::reason::ReasonCode;
 use crate::store::{Op, StoreFault};
 use crate::time::Millis;
-use crate::action::{Reply, Shell};
 
 use super::Worker;
 use super::subscribe::{Subscribed, Unsubscribed};
@@ -25,7 +25,12 @@ pub(super) struct Commits {
 
 impl Default for Commits {
     fn default() -> Self {
-        Self { open: Vec::new(), next: 1, answered: 1, after: VecDeque::new() }
+        Self {
+            open: Vec::new(),
+            next: 1,
+            answered: 1,
+            after: VecDeque::new(),
+        }
     }
 }
 
@@ -41,7 +46,10 @@ pub(super) enum After {
     /// UNSUBACK.
     Unsubscribe(Box<Unsubscribed>),
     /// CONNACK.
-    Connect { conn: ConnSlot, session_present: bool },
+    Connect {
+        conn: ConnSlot,
+        session_present: bool,
+    },
     /// Nothing that was routed before waits any longer: another worker's session may move.
     Fence { from: WorkerId, slot: SessionSlot },
     /// The same for a session of this worker.
@@ -73,7 +81,11 @@ impl Commits {
     /// Calls for `after` when all that was handed over so far, or is about to, is committed;
     /// gives it back if nothing is.
     pub(super) fn after_all(&mut self, after: After) -> Option<After> {
-        let last = if self.open.is_empty() { self.next - 1 } else { self.next };
+        let last = if self.open.is_empty() {
+            self.next - 1
+        } else {
+            self.next
+        };
         if last < self.answered {
             return Some(after);
         }
@@ -128,7 +140,9 @@ impl<S: Shell> Worker<S> {
                 self.handle_publish_committed(now, conn, number, result, shell);
             }
             After::PubComp { conn, packet_id } => {
-                let Some(connection) = self.conns.get(conn) else { return };
+                let Some(connection) = self.conns.get(conn) else {
+                    return;
+                };
                 match (result, &connection.link) {
                     (Ok(()), Some(link)) => {
                         shell.send(link, Reply::PubComp(packet_id, ReasonCode::Success));
@@ -144,7 +158,10 @@ impl<S: Shell> Worker<S> {
             After::Unsubscribe(unsubscribed) => {
                 self.finish_unsubscribe(*unsubscribed, result, shell);
             }
-            After::Connect { conn, session_present } => {
+            After::Connect {
+                conn,
+                session_present,
+            } => {
                 self.finish_connect(now, conn, session_present, result, shell);
             }
             After::Fence { from, slot } => {

@@ -41,8 +41,14 @@ impl<S: Shell> Worker<S> {
         connect: Connect,
         shell: &mut S,
     ) -> ConnSlot {
-        let Connect { mut facts, tenant, password, will, session_expiry_seconds, receive_maximum } =
-            connect;
+        let Connect {
+            mut facts,
+            tenant,
+            password,
+            will,
+            session_expiry_seconds,
+            receive_maximum,
+        } = connect;
         self.next_conn += 1;
         let id = ConnId::new(self.id, self.next_conn);
         let is_assigned = facts.client_id.is_empty();
@@ -100,7 +106,10 @@ impl<S: Shell> Worker<S> {
             return slot;
         }
         let token = self.token();
-        let request = AuthenticateRequest { connection: facts, password };
+        let request = AuthenticateRequest {
+            connection: facts,
+            password,
+        };
         match shell.authenticate(token, request) {
             HookReply::Now(answer) => self.handle_authenticated(now, slot, answer, shell),
             HookReply::Parked => {
@@ -113,12 +122,18 @@ impl<S: Shell> Worker<S> {
 
     const fn granted_keep_alive(&self, asked: u16) -> u16 {
         let most = self.limits.keep_alive_seconds_max;
-        if most > 0 && (asked == 0 || asked > most) { most } else { asked }
+        if most > 0 && (asked == 0 || asked > most) {
+            most
+        } else {
+            asked
+        }
     }
 
     /// Refuses a CONNECT: CONNACK with the code, then the end.
     fn refuse_connect(&mut self, now: Millis, slot: ConnSlot, denial: &Denial, shell: &mut S) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         conn.will = None;
         if let Some(link) = conn.link.take() {
             let connack = ConnAck {
@@ -132,7 +147,10 @@ impl<S: Shell> Worker<S> {
             shell.send(&link, Reply::ConnAck(connack));
             shell.close(&link, None);
         }
-        shell.observe(Observation::ConnectRefused { facts: &conn.facts, code: denial.code });
+        shell.observe(Observation::ConnectRefused {
+            facts: &conn.facts,
+            code: denial.code,
+        });
         self.close_connection(now, slot, None, false, shell);
     }
 
@@ -143,7 +161,9 @@ impl<S: Shell> Worker<S> {
         answer: AuthenticateAnswer,
         shell: &mut S,
     ) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         if conn.phase != Phase::Authenticating {
             return;
         }
@@ -163,12 +183,20 @@ impl<S: Shell> Worker<S> {
         after: After,
         shell: &mut S,
     ) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         if conn.phase != Phase::Authenticating {
             return;
         }
-        let Some(will) = conn.will.take() else { return self.attach(now, slot, shell) };
+        let Some(will) = conn.will.take() else {
+            return self.attach(now, slot, shell);
+        };
         if crate::topic::check_topic_name(will.message.topic()).is_err() {
+            if conn.facts.version == Version::V3 {
+                // Not one of the refusals that 3.1.1 has a code for [MQTT-3.2.2-6].
+                return self.close_connection(now, slot, None, false, shell);
+            }
             let denial = Denial::new(ReasonCode::TopicNameInvalid);
             return self.refuse_connect(now, slot, &denial, shell);
         }
@@ -188,7 +216,9 @@ impl<S: Shell> Worker<S> {
 
     /// Finds the client's session: here, on another worker, or nowhere.
     pub(super) fn attach(&mut self, now: Millis, slot: ConnSlot, shell: &mut S) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         conn.phase = Phase::Waiting;
         let tenant = Arc::clone(&conn.tenant);
         let client_id = Arc::clone(&conn.facts.client_id);
@@ -205,7 +235,14 @@ impl<S: Shell> Worker<S> {
                 let id = session.state.id;
                 let client_id = Arc::clone(&session.state.client_id);
                 let place = self.sessions.insert(session);
-                directory.insert(client_id, Owner { worker: here, slot: place, session: id });
+                directory.insert(
+                    client_id,
+                    Owner {
+                        worker: here,
+                        slot: place,
+                        session: id,
+                    },
+                );
                 drop(directory);
                 let Some(owner) = elsewhere else {
                     return self.settle(now, place, slot, false, shell);
@@ -220,7 +257,12 @@ impl<S: Shell> Worker<S> {
                 let (to, to_slot) = (here, place);
                 shell.mail(
                     owner.worker,
-                    crate::event::Mail::Take { slot: owner.slot, to, to_slot, clean },
+                    crate::event::Mail::Take {
+                        slot: owner.slot,
+                        to,
+                        to_slot,
+                        clean,
+                    },
                 );
             }
         }
@@ -265,7 +307,9 @@ impl<S: Shell> Worker<S> {
 
     /// Ends the connection that has or waits for a session, since another one takes it over.
     pub(super) fn evict(&mut self, now: Millis, place: SessionSlot, shell: &mut S) {
-        let Some(session) = self.sessions.get_mut(place) else { return };
+        let Some(session) = self.sessions.get_mut(place) else {
+            return;
+        };
         let live = session.live.as_ref().map(|live| live.conn);
         let connecting = session.connecting.take();
         let waiting = match session.waiter.take() {
@@ -295,8 +339,12 @@ impl<S: Shell> Worker<S> {
         existed: bool,
         shell: &mut S,
     ) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
-        let Some(pending) = conn.pending.as_deref() else { return };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        let Some(pending) = conn.pending.as_deref() else {
+            return;
+        };
         let (clean, expiry_seconds) = (pending.clean, pending.session_expiry_seconds);
         if existed && clean {
             // [MQTT-3.1.2-4]: a new place, so that nothing on its way to the old one arrives.
@@ -304,7 +352,9 @@ impl<S: Shell> Worker<S> {
             return self.attach(now, slot, shell);
         }
         conn.session = place;
-        let Some(session) = self.sessions.get_mut(place) else { return };
+        let Some(session) = self.sessions.get_mut(place) else {
+            return;
+        };
         session.waiter = None;
         session.expires_at = Millis::NEVER;
         session.state.delayed_will = None; // [MQTT-3.1.3-9]
@@ -315,7 +365,9 @@ impl<S: Shell> Worker<S> {
         if existed && was_durable != is_durable {
             self.set_durable(place, is_durable);
         }
-        let Some(session) = self.sessions.get_mut(place) else { return };
+        let Some(session) = self.sessions.get_mut(place) else {
+            return;
+        };
         let state = &session.state;
         if is_durable {
             self.commits.push(Op::SessionPut {
@@ -325,7 +377,10 @@ impl<S: Shell> Worker<S> {
                 expiry_seconds,
             });
             let session_present = existed;
-            self.commits.after_open(commit::After::Connect { conn: slot, session_present });
+            self.commits.after_open(commit::After::Connect {
+                conn: slot,
+                session_present,
+            });
         } else {
             if was_durable {
                 self.commits.push(Op::SessionEnd { session: state.id });
@@ -336,13 +391,24 @@ impl<S: Shell> Worker<S> {
 
     /// Marks a session's subscriptions as going through the store or not.
     fn set_durable(&self, place: SessionSlot, durable: bool) {
-        let Some(session) = self.sessions.get(place) else { return };
-        let Some(tenant) = self.shared.tenant(session.state.tenant) else { return };
-        let subscriber = crate::router::Subscriber { worker: self.id, slot: place };
+        let Some(session) = self.sessions.get(place) else {
+            return;
+        };
+        let Some(tenant) = self.shared.tenant(session.state.tenant) else {
+            return;
+        };
+        let subscriber = crate::router::Subscriber {
+            worker: self.id,
+            slot: place,
+        };
         tenant.change(|tree| {
             for (filter, options) in &session.state.subscriptions {
                 let (session, options) = (session.state.id, *options);
-                let subscription = crate::router::Subscription { session, options, durable };
+                let subscription = crate::router::Subscription {
+                    session,
+                    options,
+                    durable,
+                };
                 tree.insert(filter, subscriber, subscription);
             }
         });
@@ -357,7 +423,9 @@ impl<S: Shell> Worker<S> {
         result: Result<(), StoreFault>,
         shell: &mut S,
     ) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         if conn.phase != Phase::Waiting {
             return;
         }
@@ -373,13 +441,20 @@ impl<S: Shell> Worker<S> {
             }
             return;
         }
-        let (Some(link), Some(pending)) = (conn.link.clone(), conn.pending.take()) else { return };
-        let Some(session) = self.sessions.get_mut(conn.session) else { return };
+        let (Some(link), Some(pending)) = (conn.link.clone(), conn.pending.take()) else {
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(conn.session) else {
+            return;
+        };
         session.connecting = None;
         conn.phase = Phase::Live;
         conn.reading = true;
         conn.last_received = now;
-        session.live = Some(Live { conn: slot, link: link.clone() });
+        session.live = Some(Live {
+            conn: slot,
+            link: link.clone(),
+        });
         session.state.outbound.resume(pending.receive_maximum);
         let granted = self.limits.keep_alive_seconds_max;
         let asked = pending.asked_keep_alive;
@@ -399,7 +474,12 @@ impl<S: Shell> Worker<S> {
         );
         let (facts, principal) = (&conn.facts, &conn.principal);
         let id = conn.id;
-        shell.observe(Observation::Connected { id, facts, principal, session_present });
+        shell.observe(Observation::Connected {
+            id,
+            facts,
+            principal,
+            session_present,
+        });
         let place = conn.session;
         self.drain(now, place, shell);
         shell.set_reading(&link, true);
@@ -409,8 +489,8 @@ impl<S: Shell> Worker<S> {
 /// A Will as it is published: its expiry begins to count.
 pub(super) fn will_message(now: Millis, will: crate::session::will::Will) -> Message {
     let mut message = will.message;
-    message.expires_at = will
-        .expiry_seconds
-        .map_or(Millis::NEVER, |seconds| now.plus_seconds(u64::from(seconds)));
+    message.expires_at = will.expiry_seconds.map_or(Millis::NEVER, |seconds| {
+        now.plus_seconds(u64::from(seconds))
+    });
     message
 }

@@ -20,7 +20,10 @@ use super::{Counters, Live, Session, Worker};
 
 impl<S: Shell> Worker<S> {
     /// Retains a message where it asks for it, and gives it to everyone in the match set; how many.
-    #[expect(clippy::too_many_arguments, reason = "the hot path borrows its parts one by one")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the hot path borrows its parts one by one"
+    )]
     pub(super) fn deliver(
         &mut self,
         now: Millis,
@@ -56,18 +59,26 @@ impl<S: Shell> Worker<S> {
         message: MessageRef<'_>,
         kept: &mut Option<SharedMessage>,
     ) -> Result<(), Refusal> {
-        let Some(conn) = self.conns.get(slot) else { return Ok(()) };
+        let Some(conn) = self.conns.get(slot) else {
+            return Ok(());
+        };
         let shared = Arc::clone(kept.get_or_insert_with(|| Arc::new(Message::new(message))));
         if message.payload.is_empty() {
             conn.tenant.retained_mut().clear(message.topic); // [MQTT-3.3.1-6]
         } else {
-            let set = conn.tenant.retained_mut().set(Arc::clone(&shared), &self.limits.retained);
+            let set = conn
+                .tenant
+                .retained_mut()
+                .set(Arc::clone(&shared), &self.limits.retained);
             if set.is_err() {
                 let denial = Denial {
                     code: ReasonCode::QuotaExceeded,
                     reason: Some("the retained messages of this tenant are at their limit".into()),
                 };
-                return Err(Refusal { denial, is_fault: false });
+                return Err(Refusal {
+                    denial,
+                    is_fault: false,
+                });
             }
         }
         if message.qos == QoS::AtMostOnce {
@@ -109,7 +120,9 @@ impl<S: Shell> Worker<S> {
 
     /// Sends what waits for a session, as far as its window and its socket take it.
     pub(super) fn drain(&mut self, now: Millis, slot: SessionSlot, shell: &mut S) {
-        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return;
+        };
         let mut out = Out {
             limits: &self.limits,
             commits: &mut self.commits,
@@ -136,7 +149,9 @@ impl<S: Shell> Worker<S> {
         messages: impl IntoIterator<Item = Queued>,
         shell: &mut S,
     ) {
-        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return;
+        };
         let mut out = Out {
             limits: &self.limits,
             commits: &mut self.commits,
@@ -199,19 +214,29 @@ impl<S: Shell> Worker<S> {
         shell: &mut S,
         acknowledge: impl FnOnce(&mut crate::session::outbound::Outbound) -> Acknowledged,
     ) {
-        let Some(conn) = self.conns.get(slot) else { return };
-        let Some(session) = self.sessions.get_mut(conn.session) else { return };
+        let Some(conn) = self.conns.get(slot) else {
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(conn.session) else {
+            return;
+        };
         let state = &mut session.state;
         let reply = match acknowledge(&mut state.outbound) {
             Acknowledged::Done(id) => {
                 if let Some(message) = id {
-                    self.commits.push(Op::Dequeue { session: state.id, message });
+                    self.commits.push(Op::Dequeue {
+                        session: state.id,
+                        message,
+                    });
                 }
                 None
             }
             Acknowledged::Release(id) => {
                 if let Some(message) = id {
-                    self.commits.push(Op::Received { session: state.id, message });
+                    self.commits.push(Op::Received {
+                        session: state.id,
+                        message,
+                    });
                 }
                 Some(ReasonCode::Success)
             }
@@ -245,7 +270,9 @@ impl<S: Shell> Out<'_, S> {
         kept: &mut Option<SharedMessage>,
         id: Option<MessageId>,
     ) {
-        let Some(grant) = target.grant(message.qos, message.publisher) else { return };
+        let Some(grant) = target.grant(message.qos, message.publisher) else {
+            return;
+        };
         let id = id.filter(|_| target.durable && grant.qos > QoS::AtMostOnce);
         if message.expires_at <= now {
             return self.expired(session.state.id, id); // while a hook, a commit or mail took its time
@@ -303,7 +330,10 @@ impl<S: Shell> Out<'_, S> {
         }
         if let Err(victim) = session.state.outbound.push(queued, self.limits) {
             if let Some(message) = victim.id {
-                self.commits.push(Op::Dequeue { session: session.state.id, message });
+                self.commits.push(Op::Dequeue {
+                    session: session.state.id,
+                    message,
+                });
             }
             self.dropped(&session.state.client_id, &victim, ReasonCode::QuotaExceeded);
         }
@@ -313,13 +343,20 @@ impl<S: Shell> Out<'_, S> {
         let Some(live) = &session.live else { return };
         let mut expired = Vec::new();
         while session.state.outbound.has_next() && !self.shell.is_congested(&live.link) {
-            let Some(next) = session.state.outbound.poll_next(now, &mut expired) else { break };
+            let Some(next) = session.state.outbound.poll_next(now, &mut expired) else {
+                break;
+            };
             let (queued, packet_id, dup) = match next {
                 Next::Release(packet_id) => {
-                    self.shell.send(&live.link, Reply::PubRel(packet_id, ReasonCode::Success));
+                    self.shell
+                        .send(&live.link, Reply::PubRel(packet_id, ReasonCode::Success));
                     continue;
                 }
-                Next::Publish { queued, packet_id, dup } => (queued, packet_id, dup),
+                Next::Publish {
+                    queued,
+                    packet_id,
+                    dup,
+                } => (queued, packet_id, dup),
             };
             let delivery = Delivery {
                 message: queued.message.as_ref().as_ref(),
@@ -334,7 +371,11 @@ impl<S: Shell> Out<'_, S> {
                 self.counters.messages_sent += 1;
                 if let (Some(message), Some(packet_id), false) = (queued.id, packet_id, dup) {
                     let session = session.state.id;
-                    self.commits.push(Op::InFlight { session, message, packet_id });
+                    self.commits.push(Op::InFlight {
+                        session,
+                        message,
+                        packet_id,
+                    });
                 }
                 continue;
             }
@@ -343,10 +384,17 @@ impl<S: Shell> Out<'_, S> {
                 session.state.outbound.free(packet_id);
             }
             expired.extend(queued.id);
-            self.dropped(&session.state.client_id, &queued, ReasonCode::PacketTooLarge);
+            self.dropped(
+                &session.state.client_id,
+                &queued,
+                ReasonCode::PacketTooLarge,
+            );
         }
         for message in expired {
-            self.commits.push(Op::Dequeue { session: session.state.id, message });
+            self.commits.push(Op::Dequeue {
+                session: session.state.id,
+                message,
+            });
         }
     }
 
@@ -356,14 +404,22 @@ impl<S: Shell> Out<'_, S> {
         } else {
             self.counters.messages_dropped += 1;
             let (topic, code) = (delivery.message.topic, ReasonCode::PacketTooLarge);
-            self.shell.observe(Observation::Dropped { client_id, topic, code });
+            self.shell.observe(Observation::Dropped {
+                client_id,
+                topic,
+                code,
+            });
         }
     }
 
     fn dropped(&mut self, client_id: &str, queued: &Queued, code: ReasonCode) {
         self.counters.messages_dropped += 1;
         let topic = queued.message.topic();
-        self.shell.observe(Observation::Dropped { client_id, topic, code });
+        self.shell.observe(Observation::Dropped {
+            client_id,
+            topic,
+            code,
+        });
     }
 }
 
@@ -373,5 +429,9 @@ fn remaining_seconds(now: Millis, expires_at: Millis) -> Option<u32> {
     if expires_at == Millis::NEVER {
         return None;
     }
-    Some(u32::try_from(expires_at.since(now).div_ceil(1000)).unwrap_or(u32::MAX).max(1))
+    Some(
+        u32::try_from(expires_at.since(now).div_ceil(1000))
+            .unwrap_or(u32::MAX)
+            .max(1),
+    )
 }

@@ -10,11 +10,11 @@ use crate::message::{Message, QoS};
 use crate::store::StoreFault;
 use crate::time::Millis;
 
+use super::Worker;
 use super::commit::{After, fault_code};
 use super::entry::{Entry, Hooks, Stage};
 use super::hooks::{Late, Outcome};
 use super::publish::Refusal;
-use super::Worker;
 
 impl<S: Shell> Worker<S> {
     /// Publishes a Will, behind everything that its connection sent.
@@ -25,13 +25,19 @@ impl<S: Shell> Worker<S> {
         message: Message,
         shell: &mut S,
     ) {
-        self.wait_in_line(slot, Entry::new(message, (None, QoS::AtMostOnce), true), shell);
+        self.wait_in_line(
+            slot,
+            Entry::new(message, (None, QoS::AtMostOnce), true),
+            shell,
+        );
         self.advance_line(now, slot, None, shell);
     }
 
     /// Appends an entry; stops reading from a client whose line is full.
     pub(super) fn wait_in_line(&mut self, slot: ConnSlot, entry: Entry, shell: &mut S) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         conn.line_bytes += entry.bytes;
         if entry.acknowledge == QoS::AtLeastOnce {
             conn.unacknowledged_qos1 = conn.unacknowledged_qos1.saturating_add(1);
@@ -55,7 +61,9 @@ impl<S: Shell> Worker<S> {
         result: Result<(), StoreFault>,
         shell: &mut S,
     ) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         if let Some(entry) = conn.line.get_mut(number)
             && let Stage::Accepted { committed, .. } = &mut entry.stage
         {
@@ -80,7 +88,9 @@ impl<S: Shell> Worker<S> {
         };
         while self.decide_next(now, slot, std::mem::replace(&mut late, Late::None), shell) {}
         while self.release_next(now, slot, shell) {}
-        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         let has_room = conn.line.len() * 2 <= self.limits.line_messages_max
             && conn.line_bytes * 2 <= self.limits.line_bytes_max
             && conn.requests.len() * 2 <= self.limits.subscribes_pending_max;
@@ -96,9 +106,13 @@ impl<S: Shell> Worker<S> {
 
     /// Asks the hooks for the oldest undecided entry; whether it was decided.
     fn decide_next(&mut self, now: Millis, slot: ConnSlot, late: Late, shell: &mut S) -> bool {
-        let Some(conn) = self.conns.get_mut(slot) else { return false };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return false;
+        };
         let hint = conn.route;
-        let Some((number, entry)) = conn.line.next_undecided() else { return false };
+        let Some((number, entry)) = conn.line.next_undecided() else {
+            return false;
+        };
         let hooks = match &entry.stage {
             Stage::Hooks(hooks) => *hooks,
             Stage::Accepted { .. } | Stage::Refused(_) => {
@@ -133,13 +147,16 @@ impl<S: Shell> Worker<S> {
                 let mut id = None;
                 if first {
                     id = self.start_commit(slot, &owned, &set, acknowledgement);
-                    self.commits.after_open(After::Publish { conn: slot, number });
+                    self.commits
+                        .after_open(After::Publish { conn: slot, number });
                 }
                 let committed = (!first).then_some(Ok(()));
                 (Stage::Accepted { set, id, committed }, Some(owned))
             }
         };
-        let Some(conn) = self.conns.get_mut(slot) else { return false };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return false;
+        };
         let is_decided = !matches!(stage, Stage::Hooks(_));
         if let Some(entry) = conn.line.get_mut(number) {
             entry.stage = stage;
@@ -155,30 +172,56 @@ impl<S: Shell> Worker<S> {
 
     /// Lets the oldest entry leave, if it may; whether it did.
     fn release_next(&mut self, now: Millis, slot: ConnSlot, shell: &mut S) -> bool {
-        let Some(conn) = self.conns.get_mut(slot) else { return false };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return false;
+        };
         match conn.line.front().map(|entry| &entry.stage) {
-            None | Some(Stage::Hooks(_) | Stage::Accepted { committed: None, .. }) => return false,
+            None
+            | Some(
+                Stage::Hooks(_)
+                | Stage::Accepted {
+                    committed: None, ..
+                },
+            ) => return false,
             Some(Stage::Accepted { .. } | Stage::Refused(_)) => {}
         }
-        let Some(entry) = conn.line.release() else { return false };
+        let Some(entry) = conn.line.release() else {
+            return false;
+        };
         conn.line_bytes -= entry.bytes;
         if entry.acknowledge == QoS::AtLeastOnce {
             conn.unacknowledged_qos1 -= 1;
         }
         let acknowledgement = entry.acknowledgement();
         let outcome = match entry.stage {
-            Stage::Hooks(_) | Stage::Accepted { committed: None, .. } => return false,
-            Stage::Accepted { committed: Some(Err(fault)), .. } => {
+            Stage::Hooks(_)
+            | Stage::Accepted {
+                committed: None, ..
+            } => return false,
+            Stage::Accepted {
+                committed: Some(Err(fault)),
+                ..
+            } => {
                 let denial = Denial::new(fault_code(fault));
                 self.report_denial(slot, entry.message.topic(), &denial, shell);
-                Err(Refusal { denial, is_fault: true })
+                Err(Refusal {
+                    denial,
+                    is_fault: true,
+                })
             }
-            Stage::Accepted { set, id, committed: Some(Ok(())) } => {
+            Stage::Accepted {
+                set,
+                id,
+                committed: Some(Ok(())),
+            } => {
                 let message = entry.message.as_ref().as_ref();
                 let mut kept = Some(Arc::clone(&entry.message));
                 self.deliver(now, slot, message, &mut kept, id, &set, shell)
             }
-            Stage::Refused(denial) => Err(Refusal { is_fault: denial.code.is_fault(), denial }),
+            Stage::Refused(denial) => Err(Refusal {
+                is_fault: denial.code.is_fault(),
+                denial,
+            }),
         };
         self.acknowledge(now, slot, acknowledgement, outcome, shell);
         true
@@ -187,6 +230,9 @@ impl<S: Shell> Worker<S> {
 
 impl Hooks {
     const fn is_asked(self) -> bool {
-        matches!(self, Self::AuthorizeAsked(_) | Self::OnPublishAsked | Self::AgainAsked(_))
+        matches!(
+            self,
+            Self::AuthorizeAsked(_) | Self::OnPublishAsked | Self::AgainAsked(_)
+        )
     }
 }

@@ -44,21 +44,25 @@ impl<S: Shell> Worker<S> {
         };
         match self.resolve_alias(slot, alias, publish.topic) {
             Ok(topic) => {
-                self.take_publish(now, slot, &Publish { topic: &topic, ..*publish }, shell);
+                self.take_publish(
+                    now,
+                    slot,
+                    &Publish {
+                        topic: &topic,
+                        ..*publish
+                    },
+                    shell,
+                );
             }
             Err(code) => self.close_connection(now, slot, Some(code), true, shell),
         }
     }
 
-    fn take_publish(
-        &mut self,
-        now: Millis,
-        slot: ConnSlot,
-        publish: &Publish<'_>,
-        shell: &mut S,
-    ) {
+    fn take_publish(&mut self, now: Millis, slot: ConnSlot, publish: &Publish<'_>, shell: &mut S) {
         let acknowledgement = (publish.packet_id, publish.qos);
-        let Some(conn) = self.conns.get(slot) else { return };
+        let Some(conn) = self.conns.get(slot) else {
+            return;
+        };
         let hint = conn.route;
         let route = match self.route(slot, publish.topic, hint, shell) {
             Ok(route) => route,
@@ -67,17 +71,21 @@ impl<S: Shell> Worker<S> {
         if publish.packet_id.is_some() && !self.admit(now, slot, acknowledgement, shell) {
             return;
         }
-        let Some(conn) = self.conns.get_mut(slot) else { return };
-        let Some(session) = self.sessions.get(conn.session) else { return };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        let Some(session) = self.sessions.get(conn.session) else {
+            return;
+        };
         let message = MessageRef {
             topic: publish.topic,
             payload: publish.payload,
             qos: publish.qos,
             retain: publish.retain,
             properties: publish.properties,
-            expires_at: publish
-                .expiry_seconds
-                .map_or(Millis::NEVER, |seconds| now.plus_seconds(u64::from(seconds))),
+            expires_at: publish.expiry_seconds.map_or(Millis::NEVER, |seconds| {
+                now.plus_seconds(u64::from(seconds))
+            }),
             publisher: Some(session.state.id),
         };
         let line_is_empty = conn.line.is_empty();
@@ -94,7 +102,10 @@ impl<S: Shell> Worker<S> {
             }
             Outcome::Refused(denial) => {
                 self.report_denial(slot, message.topic, &denial, shell);
-                let refusal = Refusal { is_fault: denial.code.is_fault(), denial };
+                let refusal = Refusal {
+                    is_fault: denial.code.is_fault(),
+                    denial,
+                };
                 self.acknowledge(now, slot, acknowledgement, Err(refusal), shell);
             }
             Outcome::Parked(hooks, changed) => {
@@ -140,9 +151,15 @@ impl<S: Shell> Worker<S> {
         (packet_id, qos): Acknowledgement,
         shell: &mut S,
     ) -> bool {
-        let Some(conn) = self.conns.get_mut(slot) else { return false };
-        let Some(session) = self.sessions.get_mut(conn.session) else { return false };
-        let Some(packet_id) = packet_id else { return true };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return false;
+        };
+        let Some(session) = self.sessions.get_mut(conn.session) else {
+            return false;
+        };
+        let Some(packet_id) = packet_id else {
+            return true;
+        };
         let inbound = &mut session.state.inbound;
         if qos == QoS::ExactlyOnce {
             match inbound.phase(packet_id) {
@@ -180,16 +197,26 @@ impl<S: Shell> Worker<S> {
         acknowledgement: Acknowledgement,
         shell: &mut S,
     ) {
-        let Some(route) = self.routes.get(route) else { return };
+        let Some(route) = self.routes.get(route) else {
+            return;
+        };
         let set = Arc::clone(&route.set);
         let mut kept = None;
         if self.is_committed_first(slot, message, &set, acknowledgement) {
             let number = self.conns.get(slot).map_or(0, |conn| conn.line.end());
             let owned = Arc::new(Message::new(message));
             let id = self.start_commit(slot, &owned, &set, acknowledgement);
-            self.commits.after_open(After::Publish { conn: slot, number });
-            let stage = Stage::Accepted { set, id, committed: None };
-            let entry = Entry { stage, ..Entry::of(owned, acknowledgement) };
+            self.commits
+                .after_open(After::Publish { conn: slot, number });
+            let stage = Stage::Accepted {
+                set,
+                id,
+                committed: None,
+            };
+            let entry = Entry {
+                stage,
+                ..Entry::of(owned, acknowledgement)
+            };
             return self.wait_in_line(slot, entry, shell);
         }
         let delivered = self.deliver(now, slot, message, &mut kept, None, &set, shell);
@@ -211,7 +238,10 @@ impl<S: Shell> Worker<S> {
     }
 
     fn is_durable(&self, slot: ConnSlot) -> bool {
-        let session = self.conns.get(slot).and_then(|conn| self.sessions.get(conn.session));
+        let session = self
+            .conns
+            .get(slot)
+            .and_then(|conn| self.sessions.get(conn.session));
         session.is_some_and(|session| session.state.is_durable())
     }
 
@@ -227,13 +257,20 @@ impl<S: Shell> Worker<S> {
         if set.is_durable() && message.qos > QoS::AtMostOnce {
             let message_id = self.message_id();
             id = Some(message_id);
-            self.commits.push(Op::Message { id: message_id, message: Arc::clone(message) });
+            self.commits.push(Op::Message {
+                id: message_id,
+                message: Arc::clone(message),
+            });
             for (_, target) in set.iter().filter(|(_, target)| target.durable) {
                 if let Some(grant) = target.grant(message.qos, message.publisher)
                     && grant.qos > QoS::AtMostOnce
                 {
                     let (session, qos) = (target.session, grant.qos);
-                    self.commits.push(Op::Enqueue { session, message: message_id, qos });
+                    self.commits.push(Op::Enqueue {
+                        session,
+                        message: message_id,
+                        qos,
+                    });
                 }
             }
         }
@@ -246,19 +283,30 @@ impl<S: Shell> Worker<S> {
             && let Some(session) = self.sessions.get(conn.session)
             && session.state.is_durable()
         {
-            self.commits.push(Op::InboundPut { session: session.state.id, packet_id });
+            self.commits.push(Op::InboundPut {
+                session: session.state.id,
+                packet_id,
+            });
         }
         id
     }
 
     /// Puts a change of the retained messages into the open batch.
     pub(super) fn store_retained(&mut self, slot: ConnSlot, message: &Arc<Message>) {
-        let Some(conn) = self.conns.get(slot) else { return };
+        let Some(conn) = self.conns.get(slot) else {
+            return;
+        };
         let tenant = conn.tenant.id;
         self.commits.push(if message.payload().is_empty() {
-            Op::RetainedEnd { tenant, topic: message.topic().into() }
+            Op::RetainedEnd {
+                tenant,
+                topic: message.topic().into(),
+            }
         } else {
-            Op::RetainedPut { tenant, message: Arc::clone(message) }
+            Op::RetainedPut {
+                tenant,
+                message: Arc::clone(message),
+            }
         });
     }
 
@@ -271,7 +319,9 @@ impl<S: Shell> Worker<S> {
         outcome: Result<usize, Refusal>,
         shell: &mut S,
     ) {
-        let Some(conn) = self.conns.get(slot) else { return };
+        let Some(conn) = self.conns.get(slot) else {
+            return;
+        };
         let Some(packet_id) = packet_id else { return };
         let (code, reason) = match &outcome {
             Ok(0) => (ReasonCode::NoMatchingSubscribers, None),
@@ -305,16 +355,30 @@ impl<S: Shell> Worker<S> {
     }
 
     pub(super) fn handle_pubrel(&mut self, slot: ConnSlot, packet_id: PacketId, shell: &mut S) {
-        let Some(conn) = self.conns.get(slot) else { return };
-        let Some(session) = self.sessions.get_mut(conn.session) else { return };
+        let Some(conn) = self.conns.get(slot) else {
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(conn.session) else {
+            return;
+        };
         let inbound = &mut session.state.inbound;
         let known = inbound.is_received(packet_id) && inbound.remove(packet_id);
         if known && session.state.is_durable() {
-            self.commits.push(Op::InboundEnd { session: session.state.id, packet_id });
-            return self.commits.after_open(After::PubComp { conn: slot, packet_id });
+            self.commits.push(Op::InboundEnd {
+                session: session.state.id,
+                packet_id,
+            });
+            return self.commits.after_open(After::PubComp {
+                conn: slot,
+                packet_id,
+            });
         }
         if let Some(link) = &conn.link {
-            let code = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+            let code = if known {
+                ReasonCode::Success
+            } else {
+                ReasonCode::PacketIdentifierNotFound
+            };
             shell.send(link, Reply::PubComp(packet_id, code));
         }
     }
@@ -328,7 +392,11 @@ impl<S: Shell> Worker<S> {
     ) {
         self.counters.denied += 1;
         if let Some(conn) = self.conns.get(slot) {
-            shell.observe(Observation::Denied { facts: &conn.facts, topic, code: denial.code });
+            shell.observe(Observation::Denied {
+                facts: &conn.facts,
+                topic,
+                code: denial.code,
+            });
         }
     }
 }

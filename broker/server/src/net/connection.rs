@@ -33,7 +33,9 @@ pub(crate) struct Gate {
 
 /// Serves one connection until it ends.
 pub(crate) async fn serve(io: Io, origin: Origin, gate: Gate) {
-    let Some(worker) = worker_loop::current() else { return io.close() };
+    let Some(worker) = worker_loop::current() else {
+        return io.close();
+    };
     if !worker.enter(gate.connections_max) {
         tracing::debug!(peer = &*origin.peer, "refused: too many connections");
         return io.close();
@@ -62,7 +64,9 @@ async fn finish(io: &Io) {
 
 /// Reads CONNECT and hands it to the worker.
 async fn connect(io: &Io, worker: &Rc<WorkerCell>, origin: Origin) -> Option<Link> {
-    let first = First { bytes_max: worker.packet_bytes_max() };
+    let first = First {
+        bytes_max: worker.packet_bytes_max(),
+    };
     match io.recv(&first).await {
         Ok(Some((version, bytes))) => {
             let frame = frame::cut(&bytes, u32::MAX).ok().flatten()?;
@@ -93,9 +97,14 @@ async fn connect(io: &Io, worker: &Rc<WorkerCell>, origin: Origin) -> Option<Lin
 
 fn refuse(io: &Io, version: Version, code: ReasonCode) {
     tracing::debug!(code = code.text(), "CONNECT refused");
-    let is_malformed = matches!(code, ReasonCode::MalformedPacket | ReasonCode::ProtocolError);
+    let is_malformed = matches!(
+        code,
+        ReasonCode::MalformedPacket | ReasonCode::ProtocolError
+    );
     if version == Version::V5 || !is_malformed {
-        let _ = io.with_write_buf(|out| encode::connack_refused(out, version, code));
+        let mut connack = Vec::new();
+        encode::connack_refused(&mut connack, version, code);
+        let _ = io.encode_slice(&connack);
     }
 }
 
@@ -119,8 +128,11 @@ impl Decoder for First {
         let version = frame::connect_version(frame).map_err(|code| {
             // [MQTT-3.1.2-2]: answered in the words of the newest version that may be meant.
             let is_3 = frame.body.get(6).is_none_or(|level| *level < 5) || frame.body[1] == 6;
-            let known = (code == ReasonCode::UnsupportedProtocolVersion)
-                .then_some(if is_3 { Version::V3 } else { Version::V5 });
+            let known = (code == ReasonCode::UnsupportedProtocolVersion).then_some(if is_3 {
+                Version::V3
+            } else {
+                Version::V5
+            });
             (known, code)
         })?;
         let length = frame.bytes.len();
@@ -130,7 +142,11 @@ impl Decoder for First {
 
 /// Reads packets until the connection ends, from whichever side.
 async fn run(io: &Io, worker: &Rc<WorkerCell>, link: &Link) {
-    let pump = Pump { worker, link, bytes_max: worker.packet_bytes_max() };
+    let pump = Pump {
+        worker,
+        link,
+        bytes_max: worker.packet_bytes_max(),
+    };
     let closed = poll_fn(|cx| pump.poll(io, cx)).await;
     let now = clock::now();
     if let Some(closed) = closed {
@@ -216,7 +232,8 @@ impl Pump<'_> {
 
     fn writable(&self) {
         let now = clock::now();
-        self.worker.handle(now, Event::Writable(self.link.slot.get()));
+        self.worker
+            .handle(now, Event::Writable(self.link.slot.get()));
         self.worker.end_turn(now);
     }
 }
@@ -234,8 +251,11 @@ impl Decoder for Pump<'_> {
         let Terms { version, .. } = self.link.terms;
         let mut used = 0;
         let result = self.worker.with(|core, shell| {
+            shell.reading(self.link);
             while self.link.is_reading() {
-                let Some(frame) = frame::cut(&source[used..], self.bytes_max)? else { break };
+                let Some(frame) = frame::cut(&source[used..], self.bytes_max)? else {
+                    break;
+                };
                 used += frame.bytes.len();
                 if frame.packet_type() == packet_type::PUBLISH {
                     decode::with_publish(frame, version, |publish| {

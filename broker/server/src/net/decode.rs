@@ -127,19 +127,21 @@ fn property_section(bytes: &[u8]) -> Result<(&[u8], &[u8]), ReasonCode> {
 pub(crate) fn packet(frame: Frame<'_>, version: Version) -> Result<Packet<'static>, ReasonCode> {
     let Frame { body, .. } = frame;
     match frame.packet_type() {
-        packet_type::PUBACK => acknowledgement(body, version, |packet_id, code| Packet::PubAck {
-            packet_id,
-            code,
-        }),
-        packet_type::PUBREC => acknowledgement(body, version, |packet_id, code| Packet::PubRec {
-            packet_id,
-            code,
-        }),
+        packet_type::PUBACK => {
+            let (packet_id, code) = acknowledgement(body, version, false)?;
+            Ok(Packet::PubAck { packet_id, code })
+        }
+        packet_type::PUBREC => {
+            let (packet_id, code) = acknowledgement(body, version, false)?;
+            Ok(Packet::PubRec { packet_id, code })
+        }
         packet_type::PUBREL => {
-            acknowledgement(body, version, |packet_id, _| Packet::PubRel { packet_id })
+            let (packet_id, _) = acknowledgement(body, version, true)?;
+            Ok(Packet::PubRel { packet_id })
         }
         packet_type::PUBCOMP => {
-            acknowledgement(body, version, |packet_id, _| Packet::PubComp { packet_id })
+            let (packet_id, _) = acknowledgement(body, version, true)?;
+            Ok(Packet::PubComp { packet_id })
         }
         packet_type::PINGREQ if body.is_empty() => Ok(Packet::PingReq),
         packet_type::PINGREQ => Err(ReasonCode::MalformedPacket),
@@ -152,12 +154,12 @@ pub(crate) fn packet(frame: Frame<'_>, version: Version) -> Result<Packet<'stati
             by_codec(frame, version)
         }
         packet_type::DISCONNECT => {
-            strict::check_ending(body, version)?;
+            strict::check_ending(body, version, false)?;
             by_codec(frame, version)
         }
         packet_type::AUTH if version == Version::V5 => {
             // No authentication method is offered, so there is nothing to go on with.
-            strict::check_ending(body, version)?;
+            strict::check_ending(body, version, true)?;
             Err(ReasonCode::ProtocolError)
         }
         // A second CONNECT [MQTT-3.1.0-2], or what only a server sends.
@@ -169,12 +171,17 @@ pub(crate) fn packet(frame: Frame<'_>, version: Version) -> Result<Packet<'stati
 fn acknowledgement(
     body: &[u8],
     version: Version,
-    packet: impl FnOnce(NonZeroU16, ReasonCode) -> Packet<'static>,
-) -> Result<Packet<'static>, ReasonCode> {
-    let (id, rest) = body.split_at_checked(2).ok_or(ReasonCode::MalformedPacket)?;
+    is_second: bool,
+) -> Result<(NonZeroU16, ReasonCode), ReasonCode> {
+    let (id, rest) = body
+        .split_at_checked(2)
+        .ok_or(ReasonCode::MalformedPacket)?;
     let id = NonZeroU16::new(u16::from_be_bytes([id[0], id[1]]));
     let packet_id = id.ok_or(ReasonCode::MalformedPacket)?;
-    Ok(packet(packet_id, strict::acknowledgement_code(rest, version)?))
+    Ok((
+        packet_id,
+        strict::acknowledgement_code(rest, version, is_second)?,
+    ))
 }
 
 thread_local! {
@@ -214,7 +221,10 @@ fn by_codec(frame: Frame<'_>, version: Version) -> Result<Packet<'static>, Reaso
 fn from_v3(packet: v3::codec::Packet) -> Result<Packet<'static>, ReasonCode> {
     use v3::codec::Packet as P;
     match packet {
-        P::Subscribe { packet_id, topic_filters } => Ok(Packet::Subscribe {
+        P::Subscribe {
+            packet_id,
+            topic_filters,
+        } => Ok(Packet::Subscribe {
             packet_id,
             identifier: 0,
             filters: topic_filters
@@ -228,9 +238,15 @@ fn from_v3(packet: v3::codec::Packet) -> Result<Packet<'static>, ReasonCode> {
                 })
                 .collect(),
         }),
-        P::Unsubscribe { packet_id, topic_filters } => Ok(Packet::Unsubscribe {
+        P::Unsubscribe {
             packet_id,
-            filters: topic_filters.iter().map(|filter| filter.as_str().into()).collect(),
+            topic_filters,
+        } => Ok(Packet::Unsubscribe {
+            packet_id,
+            filters: topic_filters
+                .iter()
+                .map(|filter| filter.as_str().into())
+                .collect(),
         }),
         P::Disconnect => Ok(Packet::Disconnect {
             code: ReasonCode::Success,
@@ -264,7 +280,11 @@ fn from_v5(packet: v5::codec::Packet) -> Result<Packet<'static>, ReasonCode> {
         }),
         P::Unsubscribe(unsubscribe) => Ok(Packet::Unsubscribe {
             packet_id: unsubscribe.packet_id,
-            filters: unsubscribe.topic_filters.iter().map(|f| f.as_str().into()).collect(),
+            filters: unsubscribe
+                .topic_filters
+                .iter()
+                .map(|f| f.as_str().into())
+                .collect(),
         }),
         P::Disconnect(disconnect) => Ok(Packet::Disconnect {
             code: ReasonCode::from_u8(disconnect.reason_code.into())
@@ -293,7 +313,12 @@ pub(crate) fn connect(
     origin: Origin,
 ) -> Result<(Connect, Terms), ReasonCode> {
     strict::check_connect(frame.body, version)?;
-    let Origin { tenant, tenant_name, listener, peer } = origin;
+    let Origin {
+        tenant,
+        tenant_name,
+        listener,
+        peer,
+    } = origin;
     let facts = |client_id: &str, username: Option<&str>, clean_start, keep_alive_seconds| {
         ConnectionFacts {
             tenant: tenant_name,
@@ -314,8 +339,11 @@ pub(crate) fn connect(
             let v3::codec::Packet::Connect(connect) = decode_v3(frame)? else {
                 return Err(ReasonCode::ProtocolError);
             };
-            let terms =
-                Terms { version, packet_bytes_max: u32::MAX, problem_information: false };
+            let terms = Terms {
+                version,
+                packet_bytes_max: u32::MAX,
+                problem_information: false,
+            };
             let clean = connect.clean_session;
             let will = connect.last_will.map(|will| {
                 let message = MessageRef {
@@ -327,7 +355,11 @@ pub(crate) fn connect(
                     expires_at: Millis::NEVER,
                     publisher: None,
                 };
-                Will { message: Message::new(message), delay_seconds: 0, expiry_seconds: None }
+                Will {
+                    message: Message::new(message),
+                    delay_seconds: 0,
+                    expiry_seconds: None,
+                }
             });
             let username = connect.username.as_deref();
             let connect = Connect {
@@ -361,7 +393,10 @@ pub(crate) fn connect(
             let connect = Connect {
                 facts: facts(&connect.client_id, username, clean, connect.keep_alive),
                 tenant,
-                password: connect.password.as_ref().map(|password| password.as_ref().into()),
+                password: connect
+                    .password
+                    .as_ref()
+                    .map(|password| password.as_ref().into()),
                 will: will.map(Box::new),
                 session_expiry_seconds: connect.session_expiry_interval_secs,
                 receive_maximum: connect.receive_max.map_or(u16::MAX, NonZeroU16::get),

@@ -5,7 +5,7 @@
 use std::num::NonZeroU16;
 
 use ntex::codec::Encoder;
-use ntex::util::{BufMut, BytePages, ByteString};
+use ntex::util::{BytePages, ByteString};
 use ntex_mqtt::v5;
 use wasmqtt_core::action::{ConnAck, Delivery, Reply};
 use wasmqtt_core::ids::PacketId;
@@ -17,9 +17,16 @@ use super::decode::Terms;
 
 /// Writes a PUBLISH; false, and nothing is written, if it is longer than the client accepts
 /// [MQTT-3.1.2-24].
-pub(crate) fn publish(out: &mut BytePages, terms: Terms, delivery: &Delivery<'_>) -> bool {
-    let Delivery { message, qos, retain, dup, packet_id, subscription_ids, expiry_seconds } =
-        delivery;
+pub(crate) fn publish(out: &mut Vec<u8>, terms: Terms, delivery: &Delivery<'_>) -> bool {
+    let Delivery {
+        message,
+        qos,
+        retain,
+        dup,
+        packet_id,
+        subscription_ids,
+        expiry_seconds,
+    } = delivery;
     let (topic, payload) = (message.topic.as_bytes(), message.payload);
     let mut length = 2 + topic.len() + payload.len() + if packet_id.is_some() { 2 } else { 0 };
     let mut properties = 0;
@@ -33,33 +40,28 @@ pub(crate) fn publish(out: &mut BytePages, terms: Terms, delivery: &Delivery<'_>
     if 1 + variable_length(length) + length > terms.packet_bytes_max as usize {
         return false;
     }
-    // Fixed header, topic length and topic in one piece: each piece costs a bounds check and more.
-    let mut head = [0_u8; 7 + 64];
-    head[0] = 0x30 | u8::from(*dup) << 3 | (*qos as u8) << 1 | u8::from(*retain);
-    let mut at = 1 + put_variable(&mut head[1..], length);
-    #[expect(clippy::cast_possible_truncation, reason = "a Topic Name is at most 65,535 bytes")]
+    out.reserve(5 + length);
+    out.push(0x30 | u8::from(*dup) << 3 | (*qos as u8) << 1 | u8::from(*retain));
+    put_variable(out, length);
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a Topic Name is at most 65,535 bytes"
+    )]
     let topic_length = (topic.len() as u16).to_be_bytes();
-    head[at..at + 2].copy_from_slice(&topic_length);
-    at += 2;
-    if topic.len() <= 64 {
-        head[at..at + topic.len()].copy_from_slice(topic);
-        out.extend_from_slice(&head[..at + topic.len()]);
-    } else {
-        out.extend_from_slice(&head[..at]);
-        out.extend_from_slice(topic);
-    }
+    out.extend_from_slice(&topic_length);
+    out.extend_from_slice(topic);
     if let (Some(packet_id), true) = (packet_id, *qos > QoS::AtMostOnce) {
-        out.put_u16(packet_id.get());
+        out.extend_from_slice(&packet_id.get().to_be_bytes());
     }
     if terms.version == Version::V5 {
-        put_variable_into(out, properties);
+        put_variable(out, properties);
         if let Some(seconds) = expiry_seconds {
-            out.put_u8(0x02);
-            out.put_u32(*seconds);
+            out.push(0x02);
+            out.extend_from_slice(&seconds.to_be_bytes());
         }
         for identifier in *subscription_ids {
-            out.put_u8(0x0b);
-            put_variable_into(out, *identifier as usize);
+            out.push(0x0b);
+            put_variable(out, *identifier as usize);
         }
         out.extend_from_slice(message.properties);
     }
@@ -68,7 +70,7 @@ pub(crate) fn publish(out: &mut BytePages, terms: Terms, delivery: &Delivery<'_>
 }
 
 /// Writes any other packet.
-pub(crate) fn reply(out: &mut BytePages, terms: Terms, reply: &Reply<'_>, limits: &Limits) {
+pub(crate) fn reply(out: &mut Vec<u8>, terms: Terms, reply: &Reply<'_>, limits: &Limits) {
     match *reply {
         Reply::PubAck(id, code, reason) => acknowledgement(out, terms, 0x40, id, code, reason),
         Reply::PubRec(id, code, reason) => acknowledgement(out, terms, 0x50, id, code, reason),
@@ -76,7 +78,13 @@ pub(crate) fn reply(out: &mut BytePages, terms: Terms, reply: &Reply<'_>, limits
         Reply::PubComp(id, code) => acknowledgement(out, terms, 0x70, id, code, None),
         Reply::PingResp => out.extend_from_slice(&[0xd0, 0]),
         Reply::SubAck(id, codes) => {
-            filters_acknowledgement(out, terms, 0x90, id, codes.iter().map(|code| code.suback(terms.version)));
+            filters_acknowledgement(
+                out,
+                terms,
+                0x90,
+                id,
+                codes.iter().map(|code| code.suback(terms.version)),
+            );
         }
         Reply::UnsubAck(id, codes) => match terms.version {
             Version::V3 => out.extend_from_slice(&[0xb0, 2, high(id), low(id)]),
@@ -97,7 +105,7 @@ const fn low(id: PacketId) -> u8 {
 }
 
 fn acknowledgement(
-    out: &mut BytePages,
+    out: &mut Vec<u8>,
     terms: Terms,
     first: u8,
     id: PacketId,
@@ -117,13 +125,13 @@ fn acknowledgement(
     let properties = 3 + reason.len();
     put_header(out, first, 3 + variable_length(properties) + properties);
     out.extend_from_slice(&[high(id), low(id), code as u8]);
-    put_variable_into(out, properties);
-    out.put_u8(0x1f);
+    put_variable(out, properties);
+    out.push(0x1f);
     put_text(out, reason);
 }
 
 fn filters_acknowledgement(
-    out: &mut BytePages,
+    out: &mut Vec<u8>,
     terms: Terms,
     first: u8,
     id: PacketId,
@@ -131,20 +139,22 @@ fn filters_acknowledgement(
 ) {
     let properties = usize::from(terms.version == Version::V5);
     put_header(out, first, 2 + properties + codes.len());
-    out.put_u16(id.get());
+    out.extend_from_slice(&id.get().to_be_bytes());
     if properties > 0 {
-        out.put_u8(0);
+        out.push(0);
     }
-    codes.for_each(|code| out.put_u8(code));
+    codes.for_each(|code| out.push(code));
 }
 
-fn connack(out: &mut BytePages, terms: Terms, connack: &ConnAck<'_>, limits: &Limits) {
+fn connack(out: &mut Vec<u8>, terms: Terms, connack: &ConnAck<'_>, limits: &Limits) {
     if terms.version == Version::V3 {
         let present = u8::from(connack.session_present);
         return out.extend_from_slice(&[0x20, 2, present, connack.code.connack_v3()]);
     }
     let is_error = connack.code.is_error();
-    let reason = connack.reason.filter(|reason| reason.len() + 64 <= terms.packet_bytes_max as usize);
+    let reason = connack
+        .reason
+        .filter(|reason| reason.len() + 64 <= terms.packet_bytes_max as usize);
     let packet = v5::codec::ConnectAck {
         session_present: connack.session_present,
         reason_code: (connack.code as u8)
@@ -161,11 +171,13 @@ fn connack(out: &mut BytePages, terms: Terms, connack: &ConnAck<'_>, limits: &Li
         ..v5::codec::ConnectAck::default()
     };
     let packet = v5::codec::Encoded::Packet(v5::codec::Packet::ConnectAck(Box::new(packet)));
-    encoded(v5::codec::Codec::new().encodev(packet, out));
+    let mut pages = BytePages::default();
+    encoded(v5::codec::Codec::new().encodev(packet, &mut pages));
+    out.extend_from_slice(&pages.freeze());
 }
 
 /// Writes a CONNACK that refuses what could not even be read.
-pub(crate) fn connack_refused(out: &mut BytePages, version: Version, code: ReasonCode) {
+pub(crate) fn connack_refused(out: &mut Vec<u8>, version: Version, code: ReasonCode) {
     match version {
         Version::V3 => out.extend_from_slice(&[0x20, 2, 0, code.connack_v3()]),
         Version::V5 => out.extend_from_slice(&[0x20, 3, 0, code as u8, 0]),
@@ -173,24 +185,30 @@ pub(crate) fn connack_refused(out: &mut BytePages, version: Version, code: Reaso
 }
 
 /// Writes a DISCONNECT; 3.1.1 servers have none.
-pub(crate) fn disconnect(out: &mut BytePages, version: Version, code: ReasonCode) {
+pub(crate) fn disconnect(out: &mut Vec<u8>, version: Version, code: ReasonCode) {
     if version == Version::V5 {
         out.extend_from_slice(&[0xe0, 1, code as u8]);
     }
 }
 
 fn encoded(result: Result<(), ntex_mqtt::error::EncodeError>) {
-    debug_assert!(result.is_ok(), "what this broker sends can be encoded: {result:?}");
+    debug_assert!(
+        result.is_ok(),
+        "what this broker sends can be encoded: {result:?}"
+    );
 }
 
-fn put_header(out: &mut BytePages, first: u8, length: usize) {
-    out.put_u8(first);
-    put_variable_into(out, length);
+fn put_header(out: &mut Vec<u8>, first: u8, length: usize) {
+    out.push(first);
+    put_variable(out, length);
 }
 
-fn put_text(out: &mut BytePages, text: &str) {
-    #[expect(clippy::cast_possible_truncation, reason = "reason strings are at most 1 KiB")]
-    out.put_u16(text.len() as u16);
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "reason strings are at most 1 KiB"
+    )]
+    out.extend_from_slice(&(text.len() as u16).to_be_bytes());
     out.extend_from_slice(text.as_bytes());
 }
 
@@ -203,23 +221,14 @@ const fn variable_length(value: usize) -> usize {
     }
 }
 
-/// Writes a variable byte integer; its length.
-fn put_variable(out: &mut [u8], mut value: usize) -> usize {
-    let mut at = 0;
+fn put_variable(out: &mut Vec<u8>, mut value: usize) {
     loop {
         #[expect(clippy::cast_possible_truncation, reason = "seven bits at a time")]
         let byte = (value & 0x7f) as u8;
         value >>= 7;
-        out[at] = if value > 0 { byte | 0x80 } else { byte };
-        at += 1;
+        out.push(if value > 0 { byte | 0x80 } else { byte });
         if value == 0 {
-            return at;
+            return;
         }
     }
-}
-
-fn put_variable_into(out: &mut BytePages, value: usize) {
-    let mut bytes = [0; 10];
-    let length = put_variable(&mut bytes, value);
-    out.extend_from_slice(&bytes[..length]);
 }

@@ -46,7 +46,9 @@ impl Frame<'_> {
 /// [MQTT-2.1.3-1], a length that is not minimal or has a fifth byte [MQTT-1.5.5-1], a packet longer
 /// than `bytes_max`.
 pub(crate) fn cut(bytes: &[u8], bytes_max: u32) -> Result<Option<Frame<'_>>, ReasonCode> {
-    let Some(&first) = bytes.first() else { return Ok(None) };
+    let Some(&first) = bytes.first() else {
+        return Ok(None);
+    };
     if !flags_are_valid(first) {
         return Err(ReasonCode::MalformedPacket);
     }
@@ -69,7 +71,11 @@ pub(crate) fn cut(bytes: &[u8], bytes_max: u32) -> Result<Option<Frame<'_>>, Rea
             bytes: &bytes[..start + length],
         }));
     }
-    if bytes.len() > 4 { Err(ReasonCode::MalformedPacket) } else { Ok(None) }
+    if bytes.len() > 4 {
+        Err(ReasonCode::MalformedPacket)
+    } else {
+        Ok(None)
+    }
 }
 
 /// Type 0 is reserved; flags are fixed for every type but PUBLISH [MQTT 2.1.3].
@@ -109,7 +115,10 @@ mod tests {
 
     #[track_caller]
     fn check(bytes: &[u8], expected: Result<Option<usize>, ReasonCode>) {
-        assert_eq!(cut(bytes, 1000).map(|frame| frame.map(|frame| frame.body.len())), expected);
+        assert_eq!(
+            cut(bytes, 1000).map(|frame| frame.map(|frame| frame.body.len())),
+            expected
+        );
     }
 
     #[test]
@@ -125,22 +134,34 @@ mod tests {
     fn a_length_over_the_limit_is_refused_from_the_header_alone() {
         check(&[0x30, 0xe5, 0x07], Ok(None)); // 997 + 3 bytes of header
         check(&[0x30, 0xe6, 0x07], Err(ReasonCode::PacketTooLarge));
-        check(&[0x30, 0xff, 0xff, 0xff, 0x7f], Err(ReasonCode::PacketTooLarge));
+        check(
+            &[0x30, 0xff, 0xff, 0xff, 0x7f],
+            Err(ReasonCode::PacketTooLarge),
+        );
     }
 
     /// [MQTT-1.5.5-1]
     #[test]
     fn a_length_is_at_most_four_bytes_and_in_its_shortest_form() {
         check(&[0x30, 0x80, 0x80, 0x80], Ok(None));
-        check(&[0x30, 0x80, 0x80, 0x80, 0x80], Err(ReasonCode::MalformedPacket));
+        check(
+            &[0x30, 0x80, 0x80, 0x80, 0x80],
+            Err(ReasonCode::MalformedPacket),
+        );
         check(&[0x30, 0x83, 0x00], Err(ReasonCode::MalformedPacket));
     }
 
     /// [MQTT-2.1.3-1]
     #[test]
     fn reserved_flags_are_refused_on_every_type() {
-        let valid = (0..=u8::MAX).filter(|first| flags_are_valid(*first)).count();
-        assert_eq!(valid, 12 + 14, "12 flag patterns of PUBLISH, one of each other type");
+        let valid = (0..=u8::MAX)
+            .filter(|first| flags_are_valid(*first))
+            .count();
+        assert_eq!(
+            valid,
+            12 + 14,
+            "12 flag patterns of PUBLISH, one of each other type"
+        );
         check(&[0x36], Err(ReasonCode::MalformedPacket));
         check(&[0x60], Err(ReasonCode::MalformedPacket));
         check(&[0x80], Err(ReasonCode::MalformedPacket));

@@ -63,10 +63,10 @@ impl Conn {
             return;
         }
         if let Some(code) = code {
+            let mut disconnect = Vec::new();
+            encode::disconnect(&mut disconnect, self.terms.version, code);
             // A socket that is closing already takes nothing more, which is fine.
-            let _ = self
-                .io
-                .with_write_buf(|out| encode::disconnect(out, self.terms.version, code));
+            let _ = self.io.encode_slice(&disconnect);
         }
         self.waker.wake();
     }

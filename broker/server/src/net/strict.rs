@@ -3,12 +3,45 @@
 
 use wasmqtt_core::reason::{ReasonCode, Version};
 
+/// Property identifiers that are treated by themselves [MQTT 2.2.2.2].
+mod property {
+    pub(super) const SUBSCRIPTION_IDENTIFIER: usize = 0x0b;
+    pub(super) const RECEIVE_MAXIMUM: usize = 0x21;
+    pub(super) const USER: usize = 0x26;
+    pub(super) const MAXIMUM_PACKET_SIZE: usize = 0x27;
+}
+
+/// The properties that a packet may have, a bit each.
+#[derive(Clone, Copy)]
+struct Section(u64);
+
+const fn section(ids: &[u8]) -> Section {
+    let mut bits = 0;
+    let mut at = 0;
+    while at < ids.len() {
+        bits |= 1 << ids[at];
+        at += 1;
+    }
+    Section(bits)
+}
+
+const CONNECT: Section = section(&[0x11, 0x15, 0x16, 0x17, 0x19, 0x21, 0x22, 0x26, 0x27]);
+const WILL: Section = section(&[0x01, 0x02, 0x03, 0x08, 0x09, 0x18, 0x26]);
+const SUBSCRIBE: Section = section(&[0x0b, 0x26]);
+const UNSUBSCRIBE: Section = section(&[0x26]);
+const ACKNOWLEDGEMENT: Section = section(&[0x1f, 0x26]);
+const DISCONNECT: Section = section(&[0x11, 0x1c, 0x1f, 0x26]);
+const AUTH: Section = section(&[0x15, 0x16, 0x1f, 0x26]);
+
 /// Bytes that are walked field by field; every step fails on what is not there.
 struct Walk<'a>(&'a [u8]);
 
 impl<'a> Walk<'a> {
     fn take(&mut self, length: usize) -> Result<&'a [u8], ReasonCode> {
-        let (taken, rest) = self.0.split_at_checked(length).ok_or(ReasonCode::MalformedPacket)?;
+        let (taken, rest) = self
+            .0
+            .split_at_checked(length)
+            .ok_or(ReasonCode::MalformedPacket)?;
         self.0 = rest;
         Ok(taken)
     }
@@ -25,7 +58,11 @@ impl<'a> Walk<'a> {
     /// A UTF-8 string without U+0000 [MQTT-1.5.4-1] [MQTT-1.5.4-2].
     fn text(&mut self) -> Result<&'a str, ReasonCode> {
         let text = std::str::from_utf8(self.binary()?).map_err(|_| ReasonCode::MalformedPacket)?;
-        if text.contains('\0') { Err(ReasonCode::MalformedPacket) } else { Ok(text) }
+        if text.contains('\0') {
+            Err(ReasonCode::MalformedPacket)
+        } else {
+            Ok(text)
+        }
     }
 
     /// A variable byte integer in its shortest form [MQTT-1.5.5-1].
@@ -36,51 +73,84 @@ impl<'a> Walk<'a> {
             value |= usize::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
                 let is_minimal = byte != 0 || shift == 0;
-                return if is_minimal { Ok(value) } else { Err(ReasonCode::MalformedPacket) };
+                return if is_minimal {
+                    Ok(value)
+                } else {
+                    Err(ReasonCode::MalformedPacket)
+                };
             }
         }
         Err(ReasonCode::MalformedPacket)
     }
 
-    /// A property section: its strings are checked, what may stand in it is the codec's business.
-    fn properties(&mut self, version: Version) -> Result<(), ReasonCode> {
+    /// A property section: which properties stand in it, how often, and their values
+    /// [MQTT 2.2.2.2].
+    fn properties(&mut self, version: Version, section: Section) -> Result<(), ReasonCode> {
         if version == Version::V3 {
             return Ok(());
         }
         let length = self.variable()?;
-        let mut section = Walk(self.take(length)?);
-        while !section.0.is_empty() {
-            match section.variable()? {
-                0x01 | 0x17 | 0x19 | 0x24 | 0x25 | 0x28 | 0x29 | 0x2a => {
-                    section.take(1)?;
-                }
-                0x13 | 0x21 | 0x22 | 0x23 => {
-                    section.take(2)?;
-                }
-                0x02 | 0x11 | 0x18 | 0x27 => {
-                    section.take(4)?;
-                }
-                0x0b => {
-                    section.variable()?;
-                }
-                0x09 | 0x16 => {
-                    section.binary()?;
-                }
-                0x03 | 0x08 | 0x12 | 0x15 | 0x1a | 0x1c | 0x1f => {
-                    section.text()?;
-                }
-                0x26 => {
-                    section.text()?;
-                    section.text()?;
-                }
-                _ => return Err(ReasonCode::MalformedPacket),
+        let mut walk = Walk(self.take(length)?);
+        let mut seen = 0_u64;
+        while !walk.0.is_empty() {
+            let id = walk.variable()?;
+            let bit = 1_u64
+                .checked_shl(u32::try_from(id).unwrap_or(u32::MAX))
+                .unwrap_or(0);
+            if section.0 & bit == 0 {
+                return Err(ReasonCode::MalformedPacket); // unknown, or not of this packet
             }
+            if id != property::USER && seen & bit != 0 {
+                return Err(ReasonCode::ProtocolError);
+            }
+            seen |= bit;
+            walk.property_value(id)?;
         }
         Ok(())
     }
 
+    fn property_value(&mut self, id: usize) -> Result<(), ReasonCode> {
+        let is_valid = match id {
+            // Payload Format Indicator, Request Problem and Response Information
+            0x01 | 0x17 | 0x19 => self.byte()? <= 1,
+            property::RECEIVE_MAXIMUM => self.take(2)? != [0, 0],
+            0x22 => {
+                self.take(2)?;
+                true
+            }
+            property::MAXIMUM_PACKET_SIZE => self.take(4)? != [0; 4],
+            0x02 | 0x11 | 0x18 => {
+                self.take(4)?;
+                true
+            }
+            property::SUBSCRIPTION_IDENTIFIER => self.variable()? != 0,
+            0x09 | 0x16 => {
+                self.binary()?;
+                true
+            }
+            property::USER => {
+                self.text()?;
+                self.text()?;
+                true
+            }
+            _ => {
+                self.text()?;
+                true
+            }
+        };
+        if is_valid {
+            Ok(())
+        } else {
+            Err(ReasonCode::ProtocolError)
+        }
+    }
+
     fn end(&self) -> Result<(), ReasonCode> {
-        if self.0.is_empty() { Ok(()) } else { Err(ReasonCode::MalformedPacket) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(ReasonCode::MalformedPacket)
+        }
     }
 }
 
@@ -103,10 +173,10 @@ pub(crate) fn check_connect(body: &[u8], version: Version) -> Result<(), ReasonC
     if is_wrong {
         return Err(ReasonCode::MalformedPacket);
     }
-    walk.properties(version)?;
+    walk.properties(version, CONNECT)?;
     walk.text()?;
     if will {
-        walk.properties(version)?;
+        walk.properties(version, WILL)?;
         walk.text()?;
         walk.binary()?;
     }
@@ -131,7 +201,7 @@ pub(crate) fn check_filters(
 ) -> Result<(), ReasonCode> {
     let mut walk = Walk(body);
     walk.take(2)?;
-    walk.properties(version)?;
+    walk.properties(version, if with_options { SUBSCRIBE } else { UNSUBSCRIBE })?;
     if walk.0.is_empty() {
         return Err(ReasonCode::ProtocolError);
     }
@@ -161,22 +231,27 @@ pub(crate) fn check_filters(
 ///
 /// # Errors
 /// The Reason Code of the first field that is wrong.
-pub(crate) fn check_ending(body: &[u8], version: Version) -> Result<(), ReasonCode> {
+pub(crate) fn check_ending(body: &[u8], version: Version, is_auth: bool) -> Result<(), ReasonCode> {
     let mut walk = Walk(body);
     if version == Version::V5 && !body.is_empty() {
         walk.byte()?;
         if !walk.0.is_empty() {
-            walk.properties(version)?;
+            walk.properties(version, if is_auth { AUTH } else { DISCONNECT })?;
         }
     }
     walk.end()
 }
 
-/// The Reason Code of PUBACK, PUBREC, PUBREL and PUBCOMP after the Packet Identifier.
+/// The Reason Code of PUBACK and PUBREC, or of PUBREL and PUBCOMP (`is_second`), after the Packet
+/// Identifier [MQTT-3.4.2-1] [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1].
 ///
 /// # Errors
 /// The Reason Code of the first field that is wrong.
-pub(crate) fn acknowledgement_code(rest: &[u8], version: Version) -> Result<ReasonCode, ReasonCode> {
+pub(crate) fn acknowledgement_code(
+    rest: &[u8],
+    version: Version,
+    is_second: bool,
+) -> Result<ReasonCode, ReasonCode> {
     let mut walk = Walk(rest);
     if rest.is_empty() {
         return Ok(ReasonCode::Success);
@@ -184,9 +259,20 @@ pub(crate) fn acknowledgement_code(rest: &[u8], version: Version) -> Result<Reas
     if version == Version::V3 {
         return Err(ReasonCode::MalformedPacket);
     }
-    let code = ReasonCode::from_u8(walk.byte()?).ok_or(ReasonCode::MalformedPacket)?;
+    let code = walk.byte()?;
+    let is_known = if is_second {
+        matches!(code, 0x00 | 0x92)
+    } else {
+        matches!(
+            code,
+            0x00 | 0x10 | 0x80 | 0x83 | 0x87 | 0x90 | 0x91 | 0x97 | 0x99
+        )
+    };
+    let code = ReasonCode::from_u8(code)
+        .filter(|_| is_known)
+        .ok_or(ReasonCode::MalformedPacket)?;
     if !walk.0.is_empty() {
-        walk.properties(version)?;
+        walk.properties(version, ACKNOWLEDGEMENT)?;
     }
     walk.end()?;
     Ok(code)
