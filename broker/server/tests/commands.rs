@@ -328,3 +328,20 @@ fn a_log_filter_that_is_not_one_is_told() {
         "{stderr}"
     );
 }
+
+#[test]
+fn a_database_of_a_newer_version_is_refused_and_left_alone() {
+    let parent = created();
+    let path = parent.path().join("b/directory.db");
+    let mut bytes = fs::read(&path).unwrap();
+    // SQLite's header has the user version at byte 60, four bytes, the largest first.
+    bytes[60..64].copy_from_slice(&99_u32.to_be_bytes());
+    fs::write(&path, &bytes).unwrap();
+    for arguments in [&["run", "b"][..], &["-C", "b", "user", "list"]] {
+        let ran = run(parent.path(), arguments);
+        assert_eq!(ran.code, 2, "{}", ran.stderr);
+        let start = "error: b/directory.db has schema version 99, this program knows up to ";
+        assert!(ran.stderr.starts_with(start), "{}", ran.stderr);
+    }
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+}

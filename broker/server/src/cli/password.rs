@@ -38,13 +38,13 @@ fn first_line(input: impl Read) -> Result<String, Failure> {
     BufReader::new(input.take(most))
         .read_until(b'\n', &mut line)
         .map_err(|error| Failure::start(format!("can't read the password: {error}")))?;
-    let text = String::from_utf8(line)
-        .map_err(|_| Failure::start("the password on standard input is not UTF-8 text"))?;
+    let text =
+        String::from_utf8(line).map_err(|_| Failure::start("the password is not UTF-8 text"))?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
     let text = text.strip_suffix('\r').unwrap_or(text);
     if text.is_empty() {
-        return Err(Failure::start("the password on standard input is empty")
-            .hint("its first line is the password"));
+        return Err(Failure::start("the password is empty")
+            .hint("give at least one character, in the first line"));
     }
     if text.len() > PASSWORD_BYTES_MAX {
         let error = format!("the password has more than {PASSWORD_BYTES_MAX} bytes");
