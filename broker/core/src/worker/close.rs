@@ -108,7 +108,8 @@ impl<S: Shell> Worker<S> {
         if ends {
             self.unsubscribe_all(place);
         }
-        if let Some(will) = will {
+        if let Some(mut will) = will {
+            will.message.publisher = Some(session.state.id); // [MQTT-3.8.3-3]
             let delay = u64::from(will.delay_seconds);
             if ends || delay == 0 {
                 self.publish_will(now, slot, will_message(now, *will), shell);
