@@ -104,12 +104,13 @@ impl<S: Shell> Worker<S> {
         session.live = None;
         session.closing = Some(slot);
         self.counters.messages_dropped += session.state.outbound.detach() as u64;
+        let publisher = session.state.id;
         let ends = session.state.expiry_seconds == 0;
         if ends {
             self.unsubscribe_all(place);
         }
         if let Some(mut will) = will {
-            will.message.publisher = Some(session.state.id); // [MQTT-3.8.3-3]
+            will.message.publisher = Some(publisher); // [MQTT-3.8.3-3]
             let delay = u64::from(will.delay_seconds);
             if ends || delay == 0 {
                 self.publish_will(now, slot, will_message(now, *will), shell);
