@@ -160,13 +160,32 @@ impl Outbound {
         self.queue_qos0.is_empty()
     }
 
+    /// Whether a QoS 1 or 2 message may be sent at once, order and window kept.
+    #[must_use]
+    pub fn is_open(&self, queued: &Queued) -> bool {
+        queued.qos > QoS::AtMostOnce
+            && self.queue_qos0.is_empty()
+            && self.queue.is_empty()
+            && self.resend.is_empty()
+            && self.has_room()
+    }
+
+    /// The message in flight under that Packet Identifier, before PUBREC.
+    #[must_use]
+    pub fn in_flight_message(&self, packet_id: PacketId) -> Option<&Queued> {
+        match self.window.get(index_of(packet_id)) {
+            Some(Slot::Publish { queued, .. }) => Some(queued),
+            Some(Slot::Free | Slot::Release { .. }) | None => None,
+        }
+    }
+
     fn has_room(&self) -> bool {
         self.on_wire < self.receive_maximum
             && (!self.free.is_empty() || self.window.len() < usize::from(self.capacity))
     }
 
     /// Takes a message into the window, which has room; its Packet Identifier.
-    fn send(&mut self, queued: Queued) -> PacketId {
+    pub fn send(&mut self, queued: Queued) -> PacketId {
         let index = match self.free.pop() {
             Some(index) => usize::from(index),
             None => {

@@ -10,8 +10,8 @@ use crate::ids::{ConnSlot, MessageId, PacketId, SessionId, SessionSlot};
 use crate::message::{Message, MessageRef, QoS, SharedMessage};
 use crate::reason::ReasonCode;
 use crate::router::{MatchSet, Target};
-use crate::session::Queued;
 use crate::session::outbound::{Acknowledged, Next};
+use crate::session::{Queued, SessionState};
 use crate::store::Op;
 use crate::time::Millis;
 
@@ -306,8 +306,53 @@ impl<S: Shell> Out<'_, S> {
             subscription_ids: (!grant.identifiers.is_empty())
                 .then(|| grant.identifiers.into_boxed_slice()),
         };
-        self.queue(session, queued);
-        self.drain(now, session);
+        match &session.live {
+            Some(live)
+                if session.state.outbound.is_open(&queued)
+                    && !self.shell.is_congested(&live.link) =>
+            {
+                let packet_id = session.state.outbound.send(queued);
+                self.send_first(now, &mut session.state, live, packet_id);
+            }
+            _ => {
+                self.queue(session, queued);
+                self.drain(now, session);
+            }
+        }
+    }
+
+    /// Sends a message that was just taken into the window.
+    fn send_first(
+        &mut self,
+        now: Millis,
+        state: &mut SessionState,
+        live: &Live<S::Link>,
+        packet_id: PacketId,
+    ) {
+        let Some(queued) = state.outbound.in_flight_message(packet_id) else {
+            return;
+        };
+        let id = queued.id;
+        let delivery = delivery(now, queued, Some(packet_id), false);
+        let session = state.id;
+        if self.shell.deliver(&live.link, delivery) {
+            self.counters.messages_sent += 1;
+            if let Some(message) = id {
+                self.commits.push(Op::InFlight {
+                    session,
+                    message,
+                    packet_id,
+                });
+            }
+            return;
+        }
+        // [MQTT-3.1.2-25]: as if it had been sent and acknowledged.
+        let queued = queued.clone();
+        state.outbound.free(packet_id);
+        if let Some(message) = id {
+            self.commits.push(Op::Dequeue { session, message });
+        }
+        self.dropped(&state.client_id, &queued, ReasonCode::PacketTooLarge);
     }
 
     /// A message expired on its way to a session [MQTT-3.3.2-5].
@@ -358,15 +403,7 @@ impl<S: Shell> Out<'_, S> {
                     dup,
                 } => (queued, packet_id, dup),
             };
-            let delivery = Delivery {
-                message: queued.message.as_ref().as_ref(),
-                qos: queued.qos,
-                retain: queued.retain,
-                dup,
-                packet_id,
-                subscription_ids: queued.subscription_ids.as_deref().unwrap_or(&[]),
-                expiry_seconds: remaining_seconds(now, queued.message.expires_at),
-            };
+            let delivery = delivery(now, &queued, packet_id, dup);
             if self.shell.deliver(&live.link, delivery) {
                 self.counters.messages_sent += 1;
                 if let (Some(message), Some(packet_id), false) = (queued.id, packet_id, dup) {
@@ -420,6 +457,18 @@ impl<S: Shell> Out<'_, S> {
             topic,
             code,
         });
+    }
+}
+
+fn delivery(now: Millis, queued: &Queued, packet_id: Option<PacketId>, dup: bool) -> Delivery<'_> {
+    Delivery {
+        message: queued.message.as_ref().as_ref(),
+        qos: queued.qos,
+        retain: queued.retain,
+        dup,
+        packet_id,
+        subscription_ids: queued.subscription_ids.as_deref().unwrap_or(&[]),
+        expiry_seconds: remaining_seconds(now, queued.message.expires_at),
     }
 }
 

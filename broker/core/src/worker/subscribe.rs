@@ -429,8 +429,9 @@ impl<S: Shell> Worker<S> {
                 slot: place,
             };
             tenant.change(|tree| {
-                gone.iter()
-                    .for_each(|filter| drop(tree.remove(filter, subscriber)))
+                for filter in &gone {
+                    tree.remove(filter, subscriber);
+                }
             });
         }
         let done = Unsubscribed {
