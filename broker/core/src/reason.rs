@@ -142,6 +142,10 @@ impl ReasonCode {
 
     /// The Connect Return code of a 3.1.1 CONNACK [MQTT 3.1.1, 3.2.2.3].
     #[must_use]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "3.1.1 has no word for any other reason than that the server is unavailable"
+    )]
     pub const fn connack_v3(self) -> u8 {
         match self {
             Self::Success => 0,

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Poll, Waker};
 
 use atomic_waker::AtomicWaker;
 use wasmqtt_core::access::RuleSet;
@@ -85,8 +85,8 @@ impl Mailbox {
     }
 
     /// Swaps what is there into `letters`, which is empty.
-    pub(crate) fn poll_take(&self, letters: &mut Vec<Letter>, cx: &mut Context<'_>) -> Poll<()> {
-        self.waker.register(cx.waker());
+    pub(crate) fn poll_take(&self, letters: &mut Vec<Letter>, waker: &Waker) -> Poll<()> {
+        self.waker.register(waker);
         if !self.pending.swap(false, Ordering::AcqRel) {
             return Poll::Pending;
         }

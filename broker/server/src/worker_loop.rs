@@ -164,7 +164,7 @@ impl WorkerCell {
         let mailbox = &self.mailboxes[self.id.index()];
         loop {
             let was_full = mailbox.is_full();
-            std::future::poll_fn(|cx| mailbox.poll_take(&mut letters, cx)).await;
+            std::future::poll_fn(|cx| mailbox.poll_take(&mut letters, cx.waker())).await;
             let was_full = was_full || letters.len() > crate::mailbox::MAILBOX_ITEMS_MAX;
             let now = clock::now();
             for letter in letters.drain(..) {

@@ -97,7 +97,7 @@ impl<S: Shell> Worker<S> {
         if session.connecting == Some(slot) {
             session.connecting = None;
         }
-        if !session.live.as_ref().is_some_and(|live| live.conn == slot) {
+        if session.live.as_ref().is_none_or(|live| live.conn != slot) {
             self.finish_if_drained(now, slot, shell);
             return self.free_session(now, place, shell);
         }

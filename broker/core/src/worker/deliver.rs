@@ -173,7 +173,9 @@ impl<S: Shell> Worker<S> {
         self.handle_acknowledged(now, slot, packet_id, shell, |outbound| {
             match outbound.puback(packet_id) {
                 Acknowledged::Unknown => Acknowledged::Done(None), // late or repeated: nothing is due
-                other => other,
+                known @ (Acknowledged::Done(_)
+                | Acknowledged::Release(_)
+                | Acknowledged::ReleaseAgain) => known,
             }
         });
     }
@@ -201,7 +203,9 @@ impl<S: Shell> Worker<S> {
         self.handle_acknowledged(now, slot, packet_id, shell, |outbound| {
             match outbound.pubcomp(packet_id) {
                 Acknowledged::Unknown => Acknowledged::Done(None), // late or repeated: nothing is due
-                other => other,
+                known @ (Acknowledged::Done(_)
+                | Acknowledged::Release(_)
+                | Acknowledged::ReleaseAgain) => known,
             }
         });
     }

@@ -218,6 +218,10 @@ fn by_codec(frame: Frame<'_>, version: Version) -> Result<Packet<'static>, Reaso
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "only what the callers let through comes here"
+)]
 fn from_v3(packet: v3::codec::Packet) -> Result<Packet<'static>, ReasonCode> {
     use v3::codec::Packet as P;
     match packet {
@@ -256,6 +260,10 @@ fn from_v3(packet: v3::codec::Packet) -> Result<Packet<'static>, ReasonCode> {
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "only what the callers let through comes here"
+)]
 fn from_v5(packet: v5::codec::Packet) -> Result<Packet<'static>, ReasonCode> {
     use v5::codec::{Packet as P, RetainHandling};
     match packet {
