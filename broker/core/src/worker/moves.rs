@@ -16,13 +16,20 @@ use crate::time::Millis;
 use super::commit::After;
 use super::{Waiter, Worker};
 
-/// A session that is about to leave.
+/// A session that is about to leave. Its subscriptions point to its new place already.
 #[derive(Debug)]
 pub(super) struct Leaving {
     to: WorkerId,
     to_slot: SessionSlot,
     /// Workers that have not answered the fence.
     open: usize,
+}
+
+impl Leaving {
+    /// Where its subscriptions point.
+    pub(super) const fn subscriber(&self) -> Subscriber {
+        Subscriber { worker: self.to, slot: self.to_slot }
+    }
 }
 
 impl<S: Shell> Worker<S> {

@@ -502,10 +502,12 @@ impl<S: Shell> Worker<S> {
         let Some(tenant) = self.shared.tenant(state.tenant) else {
             return;
         };
-        let subscriber = Subscriber {
+        let here = Subscriber {
             worker: self.id,
             slot: place,
         };
+        let leaving = self.fences.get(&place);
+        let subscriber = leaving.map_or(here, super::moves::Leaving::subscriber);
         let (session, durable) = (state.id, state.is_durable());
         tenant.change(|tree| match committed {
             Some(options) => {
