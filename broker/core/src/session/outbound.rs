@@ -25,7 +25,9 @@ pub struct Queued {
 }
 
 impl Queued {
-    fn size(&self) -> usize {
+    /// Bytes that count against a queue's bound.
+    #[must_use]
+    pub fn size(&self) -> usize {
         self.message.size()
     }
 }
@@ -203,31 +205,24 @@ impl Outbound {
         packet_id_of(index)
     }
 
-    /// Puts a message behind the others, within the bounds: a QoS 0 message gives way to others.
-    ///
-    /// # Errors
-    /// The message that did not fit, which may be an older one of QoS 0.
-    pub fn push(&mut self, queued: Queued, limits: &Limits) -> Result<(), Queued> {
+    /// Puts a message behind the others. Where that passes a bound, others give way: those of QoS 0
+    /// first, the oldest before, then the newest, so that what waits already keeps its place.
+    pub fn push(&mut self, queued: Queued, limits: &Limits, mut dropped: impl FnMut(Queued)) {
         self.queued_bytes += queued.size();
         if queued.qos == QoS::AtMostOnce {
             self.queue_qos0.push_back(queued);
         } else {
             self.queue.push_back(queued);
         }
-        let count = self.queue.len() + self.queue_qos0.len();
-        if count <= limits.queue_messages_max && self.queued_bytes <= limits.queue_bytes_max {
-            return Ok(());
-        }
-        let victim = match self.queue_qos0.pop_front() {
-            Some(oldest) => Some(oldest),
-            None => self.queue.pop_back(),
-        };
-        match victim {
-            Some(victim) => {
-                self.queued_bytes -= victim.size();
-                Err(victim)
-            }
-            None => Ok(()),
+        while self.queued() > limits.queue_messages_max
+            || self.queued_bytes > limits.queue_bytes_max
+        {
+            let oldest = self.queue_qos0.pop_front();
+            let Some(victim) = oldest.or_else(|| self.queue.pop_back()) else {
+                return;
+            };
+            self.queued_bytes -= victim.size();
+            dropped(victim);
         }
     }
 

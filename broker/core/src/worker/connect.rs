@@ -248,7 +248,7 @@ impl<S: Shell> Worker<S> {
                     return self.settle(now, place, slot, false, shell);
                 };
                 if let Some(session) = self.sessions.get_mut(place) {
-                    session.arriving = Some(Vec::new());
+                    session.arriving = Some(super::moves::Arriving::default());
                     session.waiter = Some(Waiter::Local(slot));
                 }
                 if let Some(conn) = self.conns.get_mut(slot) {

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::action::{Delivery, Observation, Reply, Shell};
 use crate::event::Mail;
 use crate::hook::Denial;
@@ -159,7 +161,8 @@ impl<S: Shell> Worker<S> {
             shell,
         };
         for queued in messages {
-            out.queue(session, queued);
+            let id = session.state.id;
+            out.queue(session, id, queued);
         }
     }
 
@@ -279,7 +282,7 @@ impl<S: Shell> Out<'_, S> {
         };
         let id = id.filter(|_| target.durable && grant.qos > QoS::AtMostOnce);
         if message.expires_at <= now {
-            return self.expired(session.state.id, id); // while a hook, a commit or mail took its time
+            return self.expired(target.session, id); // while a hook, a commit or mail took its time
         }
         let retain = grant.retain_as_published && message.retain; // [MQTT-3.3.1-12]
         let outbound = &session.state.outbound;
@@ -319,7 +322,7 @@ impl<S: Shell> Out<'_, S> {
                 self.send_first(now, &mut session.state, live, packet_id);
             }
             _ => {
-                self.queue(session, queued);
+                self.queue(session, target.session, queued);
                 self.drain(now, session);
             }
         }
@@ -367,24 +370,29 @@ impl<S: Shell> Out<'_, S> {
         }
     }
 
-    /// Puts a message behind the others of a session.
-    fn queue(&mut self, session: &mut Session<S::Link>, queued: Queued) {
-        if let Some(waiting) = &mut session.arriving {
-            if waiting.len() < self.limits.queue_messages_max {
-                waiting.push(queued);
-            } else {
-                self.dropped(&session.state.client_id, &queued, ReasonCode::QuotaExceeded);
+    /// Puts a message behind the others of a session, by its number: that of a session that is on
+    /// its way is not in its place yet.
+    fn queue(&mut self, session: &mut Session<S::Link>, id: SessionId, queued: Queued) {
+        let mut victims: SmallVec<[Queued; 1]> = SmallVec::new();
+        match &mut session.arriving {
+            Some(arriving) => victims.extend(arriving.push(queued, self.limits)),
+            None => {
+                let outbound = &mut session.state.outbound;
+                outbound.push(queued, self.limits, |victim| victims.push(victim));
             }
-            return;
         }
-        if let Err(victim) = session.state.outbound.push(queued, self.limits) {
+        for victim in victims {
             if let Some(message) = victim.id {
                 self.commits.push(Op::Dequeue {
-                    session: session.state.id,
+                    session: id,
                     message,
                 });
             }
-            self.dropped(&session.state.client_id, &victim, ReasonCode::QuotaExceeded);
+            self.dropped(
+                &session.state.client_id,
+                &victim,
+                ReasonCode::QuotaExceeded,
+            );
         }
     }
 

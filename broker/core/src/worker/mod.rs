@@ -30,7 +30,7 @@ use crate::ordering::Line;
 use crate::reason::ReasonCode;
 use crate::router::{RouteRef, Routes, Shared, TenantShared};
 use crate::session::will::Will;
-use crate::session::{Queued, SessionState};
+use crate::session::SessionState;
 use crate::time::Millis;
 use crate::topic::TopicFilter;
 
@@ -38,6 +38,7 @@ use access::Decisions;
 use commit::Commits;
 use connect::PendingConnect;
 use entry::Entry;
+use moves::Arriving;
 use subscribe::{Change, Request};
 
 /// What a worker is made of.
@@ -154,7 +155,7 @@ struct Session<L> {
     /// Filters with changes that are not committed.
     changes: FastMap<TopicFilter, Change>,
     /// It is on its way from another worker; what came for it meanwhile.
-    arriving: Option<Vec<Queued>>,
+    arriving: Option<Arriving>,
     /// When it expires; set while it has no connection.
     expires_at: Millis,
 }

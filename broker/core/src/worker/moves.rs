@@ -9,12 +9,33 @@
 use crate::action::Shell;
 use crate::event::Mail;
 use crate::ids::{SessionSlot, WorkerId};
+use crate::limits::Limits;
 use crate::router::{Owner, Subscriber};
-use crate::session::SessionState;
+use crate::session::{Queued, SessionState};
 use crate::time::Millis;
 
 use super::commit::After;
 use super::{Waiter, Worker};
+
+/// What comes for a session that is on its way, within the bounds of its queue.
+#[derive(Debug, Default)]
+pub(super) struct Arriving {
+    messages: Vec<Queued>,
+    bytes: usize,
+}
+
+impl Arriving {
+    /// Keeps a message; gives it back if it does not fit.
+    pub(super) fn push(&mut self, queued: Queued, limits: &Limits) -> Option<Queued> {
+        let bytes = self.bytes + queued.size();
+        if self.messages.len() >= limits.queue_messages_max || bytes > limits.queue_bytes_max {
+            return Some(queued);
+        }
+        self.bytes = bytes;
+        self.messages.push(queued);
+        None
+    }
+}
 
 /// A session that is about to leave. Its subscriptions point to its new place already.
 #[derive(Debug)]
@@ -166,7 +187,7 @@ impl<S: Shell> Worker<S> {
         let Some(session) = self.sessions.get_mut(place) else {
             return;
         };
-        let meanwhile = session.arriving.take().unwrap_or_default();
+        let meanwhile = session.arriving.take().unwrap_or_default().messages;
         let existed = state.is_some();
         if let Some(state) = state {
             session.state = *state;
