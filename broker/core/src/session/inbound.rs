@@ -6,7 +6,16 @@ use crate::ids::PacketId;
 /// Packet Identifiers that were used by a QoS 2 PUBLISH and not yet released.
 #[derive(Debug, Default)]
 pub struct Inbound {
-    received: Vec<(PacketId, Phase)>,
+    received: Vec<Exchange>,
+    /// Those that were used on this connection.
+    counted: usize,
+}
+
+#[derive(Debug)]
+struct Exchange {
+    packet_id: PacketId,
+    phase: Phase,
+    is_counted: bool,
 }
 
 /// How far a QoS 2 publish has come.
@@ -19,43 +28,69 @@ pub enum Phase {
 }
 
 impl Inbound {
-    /// How far the publish of a Packet Identifier is; none if that is not in use.
-    #[must_use]
-    pub fn phase(&self, packet_id: PacketId) -> Option<Phase> {
-        self.received
-            .iter()
-            .find(|(id, _)| *id == packet_id)
-            .map(|(_, phase)| *phase)
+    /// A connection begins: Receive Maximum counts what is sent on it [MQTT 4.9], so that what a
+    /// client forgot does not count against it for ever.
+    pub fn resume(&mut self) {
+        self.counted = 0;
+        for exchange in &mut self.received {
+            exchange.is_counted = false;
+        }
+    }
+
+    /// A PUBLISH of that Packet Identifier came again: how far it is; none if it is new.
+    pub fn repeat(&mut self, packet_id: PacketId) -> Option<Phase> {
+        let exchange = self
+            .received
+            .iter_mut()
+            .find(|exchange| exchange.packet_id == packet_id)?;
+        if !exchange.is_counted {
+            exchange.is_counted = true;
+            self.counted += 1;
+        }
+        Some(exchange.phase)
     }
 
     /// Takes a Packet Identifier over that was not in use.
     pub fn insert(&mut self, packet_id: PacketId) {
-        debug_assert!(self.phase(packet_id).is_none(), "{packet_id} is in use");
-        self.received.push((packet_id, Phase::Pending));
+        debug_assert!(self.iter().all(|id| id != packet_id), "{packet_id} is in use");
+        self.received.push(Exchange {
+            packet_id,
+            phase: Phase::Pending,
+            is_counted: true,
+        });
+        self.counted += 1;
     }
 
     /// PUBREC is sent for it.
     pub fn received(&mut self, packet_id: PacketId) {
-        if let Some((_, phase)) = self.received.iter_mut().find(|(id, _)| *id == packet_id) {
-            *phase = Phase::Received;
+        let mut known = self.received.iter_mut();
+        if let Some(exchange) = known.find(|exchange| exchange.packet_id == packet_id) {
+            exchange.phase = Phase::Received;
         }
+    }
+
+    /// PUBLISH packets on this connection that count against Receive Maximum.
+    #[must_use]
+    pub const fn counted(&self) -> usize {
+        self.counted
     }
 
     /// PUBREL arrived, or the publish was refused; false if the identifier is not known.
     pub fn remove(&mut self, packet_id: PacketId) -> bool {
-        match self.received.iter().position(|(id, _)| *id == packet_id) {
-            Some(at) => {
-                self.received.remove(at);
-                true
-            }
-            None => false,
-        }
+        let mut known = self.received.iter();
+        let Some(at) = known.position(|exchange| exchange.packet_id == packet_id) else {
+            return false;
+        };
+        self.counted -= usize::from(self.received.remove(at).is_counted);
+        true
     }
 
     /// Whether PUBREC was sent for it.
     #[must_use]
     pub fn is_received(&self, packet_id: PacketId) -> bool {
-        self.received.contains(&(packet_id, Phase::Received))
+        self.received.iter().any(|exchange| {
+            exchange.packet_id == packet_id && exchange.phase == Phase::Received
+        })
     }
 
     /// Identifiers in use.
@@ -72,6 +107,6 @@ impl Inbound {
 
     /// Identifiers in use, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = PacketId> {
-        self.received.iter().map(|(id, _)| *id)
+        self.received.iter().map(|exchange| exchange.packet_id)
     }
 }

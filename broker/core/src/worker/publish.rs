@@ -162,7 +162,7 @@ impl<S: Shell> Worker<S> {
         };
         let inbound = &mut session.state.inbound;
         if qos == QoS::ExactlyOnce {
-            match inbound.phase(packet_id) {
+            match inbound.repeat(packet_id) {
                 // [MQTT-4.3.3-10]: acknowledged again, not delivered again.
                 Some(InboundPhase::Received) => {
                     if let Some(link) = &conn.link {
@@ -174,7 +174,7 @@ impl<S: Shell> Worker<S> {
                 None => {}
             }
         }
-        let outstanding = usize::from(conn.unacknowledged_qos1) + inbound.len();
+        let outstanding = usize::from(conn.unacknowledged_qos1) + inbound.counted();
         let bound = usize::from(self.limits.receive_maximum);
         if conn.facts.version == Version::V5 && outstanding >= bound {
             let code = ReasonCode::ReceiveMaximumExceeded; // [MQTT-3.3.4-7]
