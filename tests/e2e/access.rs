@@ -522,3 +522,54 @@ fn a_refusal_says_why_only_to_clients_that_want_to_know_3_1_2_29() {
         }
     });
 }
+
+#[test]
+fn a_session_is_its_users_own_whoever_knows_its_client_identifier() {
+    with_rules(two_users, |case| {
+        let shared = |user: &str| {
+            let connect = case.connect("shared").persistent();
+            connect.login(user, &format!("{user}-password"))
+        };
+        let taken = if case.version.is_v5() { 0x87 } else { 5 };
+        let mut alice = case.open(&shared("alice"));
+        alice.subscribe("open/secret", 1);
+        let (_bob, connack) = case.try_open(&shared("bob"));
+        assert_eq!((connack.code, connack.session_present), (taken, false));
+        alice.assert_quiet(); // still connected
+        alice.disconnect();
+        let (_bob, connack) = case.try_open(&shared("bob"));
+        assert_eq!((connack.code, connack.session_present), (taken, false));
+        let (_alice, connack) = case.open_with(&shared("alice"));
+        assert!(connack.session_present);
+    });
+}
+
+#[test]
+fn a_rule_that_came_while_the_client_was_away_holds_for_its_session() {
+    if is_foreign() {
+        return;
+    }
+    let instance = Instance::create();
+    two_users(&instance);
+    each(&instance.run(&["access.order=[\"rules\"]"]), |case| {
+        let own = case.client_id("away");
+        let bob = case
+            .connect("away")
+            .persistent()
+            .login("bob", "bob-password");
+        let mut away = case.open(&bob);
+        away.subscribe(&format!("open/{own}/#"), 1);
+        away.subscribe(&format!("open/still/{own}"), 1);
+        away.disconnect();
+        let mut alice = login(case, "alice", "a");
+        alice.publish(&format!("open/{own}/before"), "before", 1);
+        instance.acl(&format!("deny subscribe open/{own}/# --to user:bob"));
+        alice.publish(&format!("open/{own}/after"), "after", 1);
+        alice.publish(&format!("open/still/{own}"), "still", 1);
+        let (mut back, connack) = case.open_with(&bob);
+        assert!(connack.session_present);
+        assert_eq!(back.message().text(), "still");
+        alice.publish(&format!("open/{own}/live"), "live", 1);
+        back.assert_quiet();
+    });
+}

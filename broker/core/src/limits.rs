@@ -10,6 +10,12 @@ pub const TOPIC_BYTES_MAX: usize = 65_535;
 /// Expired retained messages that one tick forgets, for each tenant.
 pub const RETAINED_PURGE_MAX: usize = 1_000;
 
+/// Filters of one SUBSCRIBE packet; further ones are refused.
+pub const SUBSCRIBE_FILTERS_MAX: usize = 1_000;
+
+/// Bytes of the topics that one worker remembers, with their match sets.
+pub const ROUTES_BYTES_MAX: usize = 64 << 20;
+
 /// Bounds of one tenant's retained messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RetainedLimits {

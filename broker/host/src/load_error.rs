@@ -102,14 +102,14 @@ impl LoadError {
         match self {
             Self::NotWasm => "give the path of the plugin's .wasm file",
             Self::CoreModule => {
-                "make it a component with `wasmqtt plugin build`, or use the plugin's released file"
+                "make a component of it (see the SDK's README), or use the plugin's released file"
             }
             Self::TooLarge { .. } => "build it in release mode and strip debug information",
             Self::Invalid(_) => {
                 "get or build the file again, for the target wasm32-unknown-unknown"
             }
             Self::NoManifest | Self::ManifestTwice => {
-                "build it with `wasmqtt plugin build`, which embeds plugin.toml once"
+                "embed plugin.toml once (see the SDK's README)"
             }
             Self::Manifest(_) => "correct plugin.toml there and build the plugin again",
             Self::AbiUnsupported { .. } => {

@@ -2,8 +2,10 @@
 //! What must not live here: what is logged.
 
 use std::io::IsTerminal;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
@@ -12,10 +14,17 @@ use crate::config::{LogConfig, LogFormat, LogLevel};
 /// Overrides `log.level`: `debug`, or per part as in `info,wasmqtt_host=trace`.
 const VARIABLE: &str = "WASMQTT_LOG";
 
+/// Keeps the writing thread alive.
+static GUARD: Mutex<Option<WorkerGuard>> = Mutex::new(None);
+
 /// Starts logging to stderr; to be called once, before anything is worth a line.
 pub(crate) fn start(config: LogConfig) -> anyhow::Result<()> {
     let filter = filter(config.level, std::env::var(VARIABLE).ok().as_deref())?;
-    let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A terminal that stands still, or a reader that is gone, must not hold a worker up: lines are
+    // written by a thread of their own, and lost when it can't keep up.
+    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
+    *GUARD.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
+    let lines = fmt().with_env_filter(filter).with_writer(writer);
     let started = match config.format {
         LogFormat::Pretty => lines
             .with_ansi(std::io::stderr().is_terminal())
@@ -24,6 +33,11 @@ pub(crate) fn start(config: LogConfig) -> anyhow::Result<()> {
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
     started.map_err(|error| anyhow::anyhow!("can't start logging: {error}"))
+}
+
+/// Writes the lines that are still on their way.
+pub(crate) fn finish() {
+    drop(GUARD.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
 /// The variable where it is set, else the level; libraries speak up from `warn` only.

@@ -59,11 +59,10 @@ impl Mailbox {
         if letters.is_empty() {
             return;
         }
+        let mut waiting = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
         self.count.fetch_add(letters.len(), Ordering::Relaxed);
-        self.letters
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .append(letters);
+        waiting.append(letters);
+        drop(waiting);
         self.wake();
     }
 

@@ -32,8 +32,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     // Whatever this process makes is its owner's alone, also what a library makes.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
-    match cli::run(cli::arguments::Arguments::parse()) {
+    let code = match cli::run(cli::arguments::Arguments::parse()) {
         Ok(code) => code,
         Err(failure) => failure.report(),
-    }
+    };
+    logging::finish();
+    code
 }

@@ -15,6 +15,7 @@ use ntex::io::types::PeerAddr;
 use ntex::io::{Io, IoConfig};
 use ntex::util::BytePageSize;
 use ntex::{SharedCfg, fn_service};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use wasmqtt_core::access::RuleSet;
 use wasmqtt_core::ids::{TenantId, WorkerId};
 use wasmqtt_core::reason::ReasonCode;
@@ -57,6 +58,7 @@ pub(crate) fn run(plan: RunPlan) -> anyhow::Result<()> {
         control,
         origins,
     } = plan;
+    raise_file_limit();
     let tenant: Arc<str> = "default".into();
     let bound = bind(&config)?;
     let hooks = match Hooks::activate(&config, &plugins, &tenant) {
@@ -136,6 +138,21 @@ pub(crate) fn run(plan: RunPlan) -> anyhow::Result<()> {
     drop(engine);
     control.shutdown_timeout(Duration::from_secs(1));
     result
+}
+
+/// Each connection is a file: takes as many as the system lets this process have.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(
+            files = limit.current,
+            "the limit of open files stays: {error}"
+        );
+    }
 }
 
 fn start_error(

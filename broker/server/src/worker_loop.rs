@@ -228,6 +228,9 @@ impl WorkerCell {
                 },
             );
             self.end_turn(now);
+            if !self.shell.borrow().is_stalled() {
+                self.stalled.borrow_mut().drain(..).for_each(Waker::wake);
+            }
         }
     }
 }

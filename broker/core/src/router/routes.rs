@@ -9,6 +9,7 @@ use hashbrown::HashTable;
 
 use crate::hook::ChainMask;
 use crate::ids::TenantId;
+use crate::limits::ROUTES_BYTES_MAX;
 use crate::router::shared::{MatchSet, TenantShared};
 use crate::topic::{TopicError, check_topic_name};
 
@@ -37,6 +38,8 @@ pub struct Routes {
     hasher: RandomState,
     by_topic: HashTable<u32>,
     routes: Vec<Route>,
+    /// What they take, at least; sets that were replaced are counted until all is forgotten.
+    bytes: usize,
     epoch: u32,
 }
 
@@ -71,6 +74,7 @@ impl Routes {
                     let (version, set) = tenant.matches(topic, workers);
                     route.version = version;
                     if *route.set != set {
+                        self.bytes += set.size();
                         route.set = Arc::new(set);
                     }
                 }
@@ -95,10 +99,11 @@ impl Routes {
         routes_max: usize,
         chain: ChainMask,
     ) -> u32 {
-        if self.routes.len() >= routes_max {
+        if self.routes.len() >= routes_max || self.bytes >= ROUTES_BYTES_MAX {
             self.clear();
         }
         let (version, set) = tenant.matches(topic, workers);
+        self.bytes += size_of::<Route>() + topic.len() + set.size();
         let index = u32::try_from(self.routes.len()).unwrap_or(u32::MAX);
         self.routes.push(Route {
             tenant: tenant.id,
@@ -135,6 +140,7 @@ impl Routes {
     pub fn clear(&mut self) {
         self.by_topic.clear();
         self.routes.clear();
+        self.bytes = 0;
         self.epoch = self.epoch.wrapping_add(1);
     }
 

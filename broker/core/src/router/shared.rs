@@ -110,6 +110,12 @@ impl MatchSet {
         self.durable
     }
 
+    /// Bytes that it takes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        size_of::<Self>() + self.total * size_of::<Target>()
+    }
+
     /// Targets on all workers.
     #[must_use]
     pub const fn len(&self) -> usize {
@@ -134,8 +140,8 @@ impl MatchSet {
     }
 }
 
-/// Which worker owns a session.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Which worker owns a session, and whose it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Owner {
     /// The worker.
     pub worker: WorkerId,
@@ -143,6 +149,8 @@ pub struct Owner {
     pub slot: SessionSlot,
     /// The session.
     pub session: SessionId,
+    /// The principal that made it; none: anonymous. Nobody else gets it.
+    pub principal: Option<Arc<str>>,
 }
 
 /// What all workers share of one tenant.

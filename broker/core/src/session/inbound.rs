@@ -52,7 +52,10 @@ impl Inbound {
 
     /// Takes a Packet Identifier over that was not in use.
     pub fn insert(&mut self, packet_id: PacketId) {
-        debug_assert!(self.iter().all(|id| id != packet_id), "{packet_id} is in use");
+        debug_assert!(
+            self.iter().all(|id| id != packet_id),
+            "{packet_id} is in use"
+        );
         self.received.push(Exchange {
             packet_id,
             phase: Phase::Pending,
@@ -88,9 +91,9 @@ impl Inbound {
     /// Whether PUBREC was sent for it.
     #[must_use]
     pub fn is_received(&self, packet_id: PacketId) -> bool {
-        self.received.iter().any(|exchange| {
-            exchange.packet_id == packet_id && exchange.phase == Phase::Received
-        })
+        self.received
+            .iter()
+            .any(|exchange| exchange.packet_id == packet_id && exchange.phase == Phase::Received)
     }
 
     /// Identifiers in use.

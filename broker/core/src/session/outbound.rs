@@ -343,6 +343,21 @@ impl Outbound {
         id
     }
 
+    /// Drops what waits behind the window and is not wanted any longer; the ids of what is stored.
+    pub fn retain_queued(&mut self, is_wanted: impl Fn(&str) -> bool) -> Vec<MessageId> {
+        let mut dropped = Vec::new();
+        let bytes = &mut self.queued_bytes;
+        self.queue.retain(|queued| {
+            let stays = is_wanted(queued.message.topic());
+            if !stays {
+                *bytes -= queued.size();
+                dropped.extend(queued.id);
+            }
+            stays
+        });
+        dropped
+    }
+
     /// Messages that wait behind the window or for the socket.
     #[must_use]
     pub fn queued(&self) -> usize {

@@ -9,10 +9,11 @@ use crate::hook::{
     AccessAction, AuthorizeAnswer, AuthorizeRequest, ConnectionFacts, Denial, HookReply, Principal,
     Verdict,
 };
-use crate::ids::{ConnSlot, HookToken};
+use crate::ids::{ConnSlot, HookToken, SessionSlot};
 use crate::message::{MessageRef, QoS};
 use crate::reason::ReasonCode;
-use crate::router::RouteRef;
+use crate::router::{RouteRef, Subscriber};
+use crate::store::Op;
 use crate::time::Millis;
 use crate::topic::TopicFilter;
 
@@ -222,6 +223,66 @@ fn request<'a>(asker: Asker<'a>, object: Object<'a>) -> AuthorizeRequest<'a> {
 }
 
 impl<S: Shell> Worker<S> {
+    /// Takes from a resumed session what the rules do not allow its client any longer: its
+    /// subscriptions, and what waits for them alone. Plugins are not asked.
+    pub(super) fn revoke(&mut self, place: SessionSlot, slot: ConnSlot) {
+        let (Some(conn), Some(session)) = (self.conns.get(slot), self.sessions.get_mut(place))
+        else {
+            return;
+        };
+        let Some(rules) = self.rules.get(&conn.tenant.id) else {
+            return;
+        };
+        if !self.access.contains(&AccessStep::Rules) {
+            return;
+        }
+        let asker = Asker {
+            facts: &conn.facts,
+            principal: &conn.principal,
+            rules: Some(rules),
+        };
+        let rules_alone = self.access.iter().all(|step| *step == AccessStep::Rules);
+        let state = &mut session.state;
+        let mut gone: Vec<TopicFilter> = Vec::new();
+        state.subscriptions.retain(|filter, options| {
+            let decision = ask_rules(rules, asker, Object::Filter(filter, options.qos));
+            let stays = match decision {
+                Decision::Allow(_) => true,
+                Decision::Deny(_) => false,
+                Decision::NoMatch => !rules_alone,
+            };
+            if !stays {
+                gone.push(filter.clone());
+            }
+            stays
+        });
+        if gone.is_empty() {
+            return;
+        }
+        let subscriber = Subscriber {
+            worker: self.id,
+            slot: place,
+        };
+        conn.tenant.change(|tree| {
+            for filter in &gone {
+                tree.remove(filter, subscriber);
+            }
+        });
+        let (session, durable) = (state.id, state.is_durable());
+        let subscriptions = &state.subscriptions;
+        let dropped = state
+            .outbound
+            .retain_queued(|topic| subscriptions.keys().any(|filter| filter.matches(topic)));
+        if durable {
+            for filter in gone {
+                self.commits.push(Op::SubscriptionEnd { session, filter });
+            }
+        }
+        for message in dropped {
+            self.commits.push(Op::Dequeue { session, message });
+        }
+    }
+
     /// Asks the access order; remembers publish decisions on the connection.
     pub(super) fn authorize(
         &mut self,

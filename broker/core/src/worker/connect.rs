@@ -223,9 +223,23 @@ impl<S: Shell> Worker<S> {
         let tenant = Arc::clone(&conn.tenant);
         let client_id = Arc::clone(&conn.facts.client_id);
         let clean = conn.pending.as_ref().is_some_and(|pending| pending.clean);
+        let principal = conn.principal.name.clone();
         let mut directory = tenant.directory();
         let here = self.id;
-        match directory.get(&client_id).copied() {
+        let known = directory.get(&client_id).cloned();
+        if known
+            .as_ref()
+            .is_some_and(|owner| owner.principal != principal)
+        {
+            drop(directory);
+            // To know a client identifier gives no right to what was subscribed under it.
+            let denial = Denial {
+                code: ReasonCode::NotAuthorized,
+                reason: Some("this client identifier belongs to another user".into()),
+            };
+            return self.refuse_connect(now, slot, &denial, shell);
+        }
+        match known {
             Some(owner) if owner.worker == here => {
                 drop(directory);
                 self.attach_here(now, owner.slot, slot, shell);
@@ -241,6 +255,7 @@ impl<S: Shell> Worker<S> {
                         worker: here,
                         slot: place,
                         session: id,
+                        principal,
                     },
                 );
                 drop(directory);
@@ -362,6 +377,9 @@ impl<S: Shell> Worker<S> {
         session.state.expiry_seconds = expiry_seconds;
         let is_durable = session.state.is_durable();
         session.connecting = Some(slot);
+        if existed {
+            self.revoke(place, slot);
+        }
         if existed && was_durable != is_durable {
             self.set_durable(place, is_durable);
         }
@@ -448,6 +466,7 @@ impl<S: Shell> Worker<S> {
             return;
         };
         session.connecting = None;
+        session.state.inbound.resume();
         conn.phase = Phase::Live;
         conn.reading = true;
         conn.last_received = now;

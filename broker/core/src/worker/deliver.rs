@@ -388,11 +388,7 @@ impl<S: Shell> Out<'_, S> {
                     message,
                 });
             }
-            self.dropped(
-                &session.state.client_id,
-                &victim,
-                ReasonCode::QuotaExceeded,
-            );
+            self.dropped(&session.state.client_id, &victim, ReasonCode::QuotaExceeded);
         }
     }
 

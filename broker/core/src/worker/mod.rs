@@ -29,8 +29,8 @@ use crate::limits::Limits;
 use crate::ordering::Line;
 use crate::reason::ReasonCode;
 use crate::router::{RouteRef, Routes, Shared, TenantShared};
-use crate::session::will::Will;
 use crate::session::SessionState;
+use crate::session::will::Will;
 use crate::time::Millis;
 use crate::topic::TopicFilter;
 
@@ -444,6 +444,7 @@ impl<S: Shell> Worker<S> {
         for (slot, code) in late {
             self.close_connection(now, slot, Some(code), true, shell);
         }
+        self.forget_timers();
         if self.id.index() == 0 {
             self.shared.purge_expired(now);
         }
@@ -454,6 +455,21 @@ impl<S: Shell> Worker<S> {
             self.timers.pop();
             self.handle_due(now, slot, shell);
         }
+    }
+
+    /// Drops timers of sessions that were taken up again, when they are most of all timers.
+    fn forget_timers(&mut self) {
+        if self.timers.len() < 1024 + 4 * self.sessions.len() {
+            return;
+        }
+        let sessions = &self.sessions;
+        self.timers.retain(|Reverse((due, slot))| {
+            let Some(session) = sessions.get(*slot) else {
+                return false;
+            };
+            let will = session.state.delayed_will.as_ref();
+            session.expires_at == *due || will.is_some_and(|will| will.due == *due)
+        });
     }
 
     /// A number for a hook's question.

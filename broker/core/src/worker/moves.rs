@@ -10,7 +10,7 @@ use crate::action::Shell;
 use crate::event::Mail;
 use crate::ids::{SessionSlot, WorkerId};
 use crate::limits::Limits;
-use crate::router::{Owner, Subscriber};
+use crate::router::Subscriber;
 use crate::session::{Queued, SessionState};
 use crate::time::Millis;
 
@@ -49,7 +49,10 @@ pub(super) struct Leaving {
 impl Leaving {
     /// Where its subscriptions point.
     pub(super) const fn subscriber(&self) -> Subscriber {
-        Subscriber { worker: self.to, slot: self.to_slot }
+        Subscriber {
+            worker: self.to,
+            slot: self.to_slot,
+        }
     }
 }
 
@@ -193,17 +196,12 @@ impl<S: Shell> Worker<S> {
             session.state = *state;
             let id = session.state.id;
             if let Some(tenant) = self.shared.tenant(session.state.tenant) {
-                let owner = Owner {
-                    worker: self.id,
-                    slot: place,
-                    session: id,
-                };
                 let mut directory = tenant.directory();
                 if let Some(entry) = directory.get_mut(&session.state.client_id)
                     && entry.worker == self.id
                     && entry.slot == place
                 {
-                    *entry = owner;
+                    entry.session = id;
                 }
             }
             if let Some(delayed) = &session.state.delayed_will {

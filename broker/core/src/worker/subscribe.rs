@@ -7,6 +7,7 @@ use crate::action::{Reply, Shell};
 use crate::event::SubscribeFilter;
 use crate::hook::AuthorizeAnswer;
 use crate::ids::{ConnSlot, PacketId, SessionSlot};
+use crate::limits::SUBSCRIBE_FILTERS_MAX as FILTERS_MAX;
 use crate::message::QoS;
 use crate::reason::ReasonCode;
 use crate::router::{Subscriber, Subscription};
@@ -85,7 +86,10 @@ impl<S: Shell> Worker<S> {
             filter: parse(&asked.filter),
             asked,
         });
-        let filters: Vec<Wanted> = filters.collect();
+        let mut filters: Vec<Wanted> = filters.collect();
+        for wanted in filters.iter_mut().skip(FILTERS_MAX) {
+            wanted.filter = Err(ReasonCode::QuotaExceeded);
+        }
         let request = Request::Subscribe {
             packet_id,
             identifier,
@@ -276,9 +280,19 @@ impl<S: Shell> Worker<S> {
             });
         }
         // After the trie: a message that comes in between is seen twice rather than never.
-        let mut retained = Vec::new();
+        // A filter that the packet names twice is answered once, by its last options.
+        let (count_max, bytes_max) = (self.limits.queue_messages_max, self.limits.queue_bytes_max);
+        let (mut retained, mut bytes) = (Vec::new(), 0);
+        let mut asked: FastMap<&TopicFilter, &SubscriptionOptions> = FastMap::default();
         for (filter, options, _) in made.iter().filter(|(_, _, with_retained)| *with_retained) {
+            asked.insert(filter, options);
+        }
+        for (filter, options) in asked {
             tenant.retained().for_each_match(filter, now, |message| {
+                bytes += message.size();
+                if retained.len() >= count_max || bytes > bytes_max {
+                    return; // more than its queue would hold
+                }
                 retained.push(Queued {
                     message: Arc::clone(message),
                     id: None,

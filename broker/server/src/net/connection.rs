@@ -218,6 +218,7 @@ impl Pump<'_> {
             return match io.poll_flush(cx, false) {
                 Poll::Ready(Ok(())) => {
                     self.writable();
+                    cx.waker().wake_by_ref(); // look again, with a waker left behind
                     Poll::Pending
                 }
                 Poll::Ready(Err(_)) => Poll::Ready(Some(Closed::Network)),
