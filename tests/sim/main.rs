@@ -1,0 +1,148 @@
+//! Seeded simulation of whole workers against a naive model: thousands of short runs, each with its
+//! own number of workers, clients, bounds, hooks and faults.
+//!
+//! `WASMQTT_SIM_SEED=n` runs one seed and prints its trace, `WASMQTT_SIM_SEEDS=n` sets how many
+//! are run.
+//! What must not live here: steps (`world`) and promises (`model`).
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+#![allow(
+    clippy::print_stderr,
+    reason = "a failing seed and the seeds per second are for eyes"
+)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the clock measures the test, never a run"
+)]
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "numbers of a run are small"
+)]
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the model names what it knows"
+)]
+#![allow(clippy::type_complexity, reason = "tables of weights and steps")]
+
+mod act;
+mod client;
+mod coverage;
+mod finish;
+mod hooks;
+mod model;
+mod packet;
+mod rng;
+mod scenario;
+mod shell;
+mod store;
+mod trace;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use coverage::Coverage;
+
+const SEEDS: u64 = 20_000;
+/// Lines of a failing seed's trace that are printed.
+const TAIL: usize = 120;
+
+/// What a whole run must have reached: each of these is a path that went wrong once, or could.
+const MUST_REACH: &[&str] = &[
+    "batch",
+    "client exceeds receive maximum",
+    "client kicked",
+    "commit failed",
+    "congested",
+    "connection lost with publishes unacknowledged",
+    "delayed will cancelled",
+    "delayed will fired",
+    "fence with an open commit",
+    "hook parked",
+    "late event",
+    "message expired in a queue",
+    "message mailed",
+    "message refused by a hook",
+    "message sent again",
+    "message too large",
+    "QoS 2 duplicate",
+    "QoS 2 publish repeated, outcome unknown",
+    "queue overflow",
+    "reading stopped",
+    "receive maximum reached",
+    "release sent again",
+    "retained message replayed",
+    "session asked for while it arrives",
+    "session expired",
+    "session moved with messages in flight",
+    "session moved with messages queued",
+    "session moved with received set",
+    "session resumed with a release",
+    "session resumed with messages in flight",
+    "subscription not stored",
+    "takeover",
+    "unsubscribed",
+    "will due",
+];
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Runs a seed; what is wrong, if something is.
+fn check(seed: u64, cover: &mut Coverage) -> Option<String> {
+    let report = catch_unwind(AssertUnwindSafe(|| world::run(seed, false)));
+    let violation = match report {
+        Ok(report) => {
+            cover.add(&report.cover);
+            report.violation?
+        }
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            format!("panic: {}", text.unwrap_or("?"))
+        }
+    };
+    Some(violation)
+}
+
+fn trace_of(seed: u64) -> Vec<String> {
+    catch_unwind(AssertUnwindSafe(|| world::run(seed, true).trace)).unwrap_or_default()
+}
+
+#[test]
+fn workers_keep_every_promise_of_the_model() {
+    let mut cover = Coverage::default();
+    if let Some(seed) = number("WASMQTT_SIM_SEED") {
+        let report = world::run(seed, true);
+        for line in &report.trace {
+            eprintln!("{line}");
+        }
+        assert_eq!(report.violation, None, "seed {seed}");
+        return;
+    }
+    let seeds = number("WASMQTT_SIM_SEEDS").unwrap_or(SEEDS);
+    let begin = Instant::now();
+    for seed in 1..=seeds {
+        if let Some(violation) = check(seed, &mut cover) {
+            let trace = trace_of(seed);
+            for line in &trace[trace.len().saturating_sub(TAIL)..] {
+                eprintln!("{line}");
+            }
+            panic!("seed {seed}: {violation}\nWASMQTT_SIM_SEED={seed} runs it again");
+        }
+    }
+    let seconds = begin.elapsed().as_secs_f64();
+    eprintln!("{seeds} seeds, {:.0} a second", seeds as f64 / seconds);
+    for (what, count) in cover.iter() {
+        eprintln!("{count:>9} {what}");
+    }
+    let missed: Vec<_> = MUST_REACH
+        .iter()
+        .filter(|what| cover.count(what) == 0)
+        .collect();
+    assert!(
+        seeds < SEEDS || missed.is_empty(),
+        "no seed reached {missed:?}"
+    );
+}

@@ -1,0 +1,379 @@
+//! PUBLISH towards clients: every one has a reason, the right form, and its place in the order.
+//! What must not live here: Packet Identifiers and windows (`flight`).
+
+use wasmqtt_core::action::Delivery;
+use wasmqtt_core::message::QoS;
+use wasmqtt_core::time::Millis;
+
+use super::flight::Source;
+use super::retained::ReplayIx;
+use super::subscribe::Subscription;
+use super::{AttemptIx, Model, Outcome, SessionIx, Step};
+use crate::hooks::Fate;
+use crate::packet::{Uid, uid_of};
+use crate::shell::LinkIx;
+use crate::store::Store;
+
+impl Model {
+    /// A worker sends PUBLISH.
+    pub(crate) fn on_deliver(&mut self, link: LinkIx, delivery: &Delivery<'_>, store: &Store) {
+        if !self.is_live(link) {
+            return self.fail(format!("PUBLISH on link {link}, which is not connected"));
+        }
+        let session = self.links[link].session;
+        let Some(uid) = uid_of(delivery.message.properties) else {
+            return self.fail("PUBLISH with foreign properties".to_owned());
+        };
+        if self.by_uid.get(uid as usize).is_none_or(Vec::is_empty) {
+            return self.fail(format!("message {uid} was never published"));
+        }
+        if (delivery.qos > QoS::AtMostOnce) != delivery.packet_id.is_some() {
+            return self.fail(format!(
+                "message {uid} at {:?}: {:?}",
+                delivery.qos, delivery.packet_id
+            ));
+        }
+        if delivery.dup {
+            return self.on_resend(link, uid, delivery);
+        }
+        let source = match self.source(session, uid, delivery, store) {
+            Ok(source) => source,
+            Err(why) => {
+                return self.fail(format!("message {uid} to session {session}: {why}"));
+            }
+        };
+        let attempt = source.attempt();
+        if let Err(why) = self.check_form(attempt, delivery) {
+            return self.fail(format!("message {uid} to session {session}: {why}"));
+        }
+        match source {
+            Source::Live(attempt) => self.take_live(session, attempt, Some(delivery.qos)),
+            Source::Either(attempt) => self.take_live(session, attempt, None),
+            Source::Replay(replay) => self.sessions[session].replays[replay.0].delivered = true,
+        }
+        if let Some(packet_id) = delivery.packet_id {
+            self.on_first_send(link, packet_id, uid, attempt, delivery);
+        }
+    }
+
+    /// Why this session gets this message now.
+    fn source(
+        &mut self,
+        session: SessionIx,
+        uid: Uid,
+        delivery: &Delivery<'_>,
+        store: &Store,
+    ) -> Result<Source, String> {
+        let mut replay = if delivery.retain {
+            self.replay(session, uid, delivery)
+        } else {
+            None
+        };
+        let mut live = self.live(session, uid, delivery, store);
+        if live.is_err() && self.take_back(session, uid) {
+            live = self.live(session, uid, delivery, store);
+        }
+        if live.is_err() && replay.is_none() && delivery.retain {
+            replay = self.replay_after_all(session, uid, delivery);
+        }
+        match (replay, live) {
+            (Some(replay), Ok(attempt)) => {
+                // It may be either: nothing can be said about its place.
+                self.cover.hit("replay or live message, nobody can say");
+                let is_sure = self.sessions[session].replays[replay.0].is_sure;
+                self.sessions[session].either.push((attempt, replay.0));
+                Ok(if is_sure {
+                    Source::Replay(replay)
+                } else {
+                    Source::Either(attempt)
+                })
+            }
+            (Some(replay), Err(_)) => {
+                self.cover.hit("retained message replayed");
+                Ok(Source::Replay(replay))
+            }
+            (None, Ok(attempt)) => Ok(Source::Live(attempt)),
+            (None, Err(why)) => Err(why),
+        }
+    }
+
+    /// A delivery that was taken for a live message may have been a replay after all.
+    fn take_back(&mut self, session: SessionIx, uid: Uid) -> bool {
+        let Self {
+            attempts, sessions, ..
+        } = self;
+        let state = &mut sessions[session];
+        let is_it = |(attempt, replay): &(AttemptIx, usize)| {
+            attempts[*attempt].uid == uid && !state.replays[*replay].delivered
+        };
+        let Some(at) = state.either.iter().position(is_it) else {
+            return false;
+        };
+        let (attempt, replay) = state.either.remove(at);
+        state.replays[replay].delivered = true;
+        state.delivered.retain(|it| *it != attempt);
+        true
+    }
+
+    /// This delivery is a replay, and what was taken for it was a live message.
+    fn replay_after_all(
+        &mut self,
+        session: SessionIx,
+        uid: Uid,
+        delivery: &Delivery<'_>,
+    ) -> Option<ReplayIx> {
+        let Self {
+            attempts, sessions, ..
+        } = self;
+        let state = &mut sessions[session];
+        let is_it = |(attempt, replay): &(AttemptIx, usize)| {
+            attempts[*attempt].uid == uid && state.replays[*replay].delivered
+        };
+        let at = state.either.iter().position(is_it)?;
+        let (attempt, replay) = state.either.remove(at);
+        state.replays[replay].delivered = false;
+        let found = self.replay(session, uid, delivery)?;
+        self.take_live(session, attempt, None);
+        Some(found)
+    }
+
+    /// The attempt that this delivery comes from: the first one that order and subscriptions allow,
+    /// first of all one whose subscriptions did not change while it passed.
+    fn live(
+        &self,
+        session: SessionIx,
+        uid: Uid,
+        delivery: &Delivery<'_>,
+        store: &Store,
+    ) -> Result<AttemptIx, String> {
+        let attempts = &self.by_uid[uid as usize];
+        if store.failed(uid) >= attempts.len() {
+            return Err("its commit failed".to_owned());
+        }
+        let state = &self.sessions[session];
+        let mut why = "no attempt is left that it could come from".to_owned();
+        let mut perhaps = None;
+        for &attempt in attempts {
+            let tried = &self.attempts[attempt];
+            if state.delivered.contains(&attempt) || tried.outcome == Outcome::Refused {
+                continue;
+            }
+            let is_same = |at: &AttemptIx| {
+                let other = &self.attempts[*at];
+                other.uid == uid && other.session == tried.session
+            };
+            if tried.qos == QoS::ExactlyOnce
+                && !self.sessions[tried.session].doubtful
+                && state.delivered.iter().any(is_same)
+            {
+                return Err("a second time, though it was published at QoS 2".to_owned());
+            }
+            if let Fate::Refuse(code) = tried.fate {
+                why = format!("it was refused by {code:?}");
+                continue;
+            }
+            if let Err(reason) = self.check_form(attempt, delivery) {
+                why = reason;
+                continue;
+            }
+            let is_stable = match self.check_grant(session, attempt, delivery) {
+                Ok(is_stable) => is_stable,
+                Err(reason) => {
+                    why = reason;
+                    continue;
+                }
+            };
+            if let Some(overtaken_by) = self.overtaken(session, attempt, delivery.qos) {
+                let other = self.attempts[overtaken_by].uid;
+                why = format!("out of order: message {other} of its publisher was sent before");
+                continue;
+            }
+            if is_stable {
+                return Ok(attempt);
+            }
+            perhaps.get_or_insert(attempt);
+        }
+        perhaps.ok_or(why)
+    }
+
+    /// A later attempt of the same publisher that was delivered before this one, though it may not.
+    fn overtaken(&self, session: SessionIx, attempt: AttemptIx, qos: QoS) -> Option<AttemptIx> {
+        let tried = &self.attempts[attempt];
+        let (last_qos0, last) = *self.sessions[session].order.get(&tried.session)?;
+        if tried.is_will || self.is_repeated(tried.uid) {
+            return None;
+        }
+        // QoS 0 may overtake where sockets or windows are full, but is never overtaken.
+        let bound = if qos == QoS::AtMostOnce {
+            last.max(last_qos0)
+        } else {
+            last
+        };
+        (bound > attempt).then_some(bound)
+    }
+
+    /// Whether a message was published more than once, so that nobody can tell its copies apart.
+    fn is_repeated(&self, uid: Uid) -> bool {
+        self.by_uid[uid as usize].len() > 1
+    }
+
+    /// A session has that message; with its QoS if its place in the order is known.
+    fn take_live(&mut self, session: SessionIx, attempt: AttemptIx, qos: Option<QoS>) {
+        let Self {
+            attempts, sessions, ..
+        } = self;
+        let state = &mut sessions[session];
+        state.delivered.push(attempt);
+        let uid = attempts[attempt].uid;
+        state.musts.retain(|must| attempts[*must].uid != uid);
+        if attempts[attempt].is_will || self.by_uid[uid as usize].len() > 1 {
+            return;
+        }
+        let order = state.order.entry(attempts[attempt].session).or_default();
+        match qos {
+            None => {}
+            Some(QoS::AtMostOnce) => order.0 = attempt,
+            Some(QoS::AtLeastOnce | QoS::ExactlyOnce) => order.1 = attempt,
+        }
+    }
+
+    /// Topic, payload and expiry are what they should be.
+    pub(super) fn check_form(
+        &self,
+        attempt: AttemptIx,
+        delivery: &Delivery<'_>,
+    ) -> Result<(), String> {
+        let Some(content) = self.passed(attempt) else {
+            return Err("it was refused".to_owned());
+        };
+        let message = delivery.message;
+        if message.topic != content.topic || message.payload != content.payload {
+            return Err(format!("{message:?} is not {content:?}"));
+        }
+        let tried = &self.attempts[attempt];
+        if tried.is_will {
+            return Ok(()); // nobody but the worker knows when it was published
+        }
+        let remaining = remaining(self.now, tried.expires_at);
+        if tried.expires_at <= self.now {
+            return Err("it has expired".to_owned());
+        }
+        if delivery.expiry_seconds != remaining {
+            return Err(format!(
+                "expiry {:?}, not {remaining:?}",
+                delivery.expiry_seconds
+            ));
+        }
+        Ok(())
+    }
+
+    /// QoS, RETAIN and Subscription Identifiers follow from the subscriptions that match; whether
+    /// these did not change while the message passed.
+    fn check_grant(
+        &self,
+        session: SessionIx,
+        attempt: AttemptIx,
+        delivery: &Delivery<'_>,
+    ) -> Result<bool, String> {
+        let Some(content) = self.passed(attempt) else {
+            return Err("it was refused".to_owned());
+        };
+        let tried = &self.attempts[attempt];
+        let to = tried.done.unwrap_or(self.step);
+        let possible = self.subscriptions(session, attempt, tried.first_handed, to, false);
+        let sure = self.subscriptions(session, attempt, tried.first_handed, to, true);
+        let Some(at_most) = possible
+            .iter()
+            .map(|it| it.options.qos.min(content.qos))
+            .max()
+        else {
+            return Err("no subscription matches".to_owned());
+        };
+        let at_least = sure.iter().map(|it| it.options.qos.min(content.qos)).max();
+        if delivery.qos > at_most || at_least.is_some_and(|least| delivery.qos < least) {
+            return Err(format!(
+                "{:?}, not {at_least:?} to {at_most:?}",
+                delivery.qos
+            ));
+        }
+        let may_retain = content.retain && possible.iter().any(|it| it.options.retain_as_published);
+        let must_retain = content.retain && sure.iter().any(|it| it.options.retain_as_published);
+        if delivery.retain && !may_retain || !delivery.retain && must_retain {
+            return Err(format!("RETAIN {}", delivery.retain));
+        }
+        let mut left: Vec<u32> = delivery.subscription_ids.to_vec();
+        for it in sure.iter().filter(|it| it.options.identifier != 0) {
+            match left.iter().position(|id| *id == it.options.identifier) {
+                Some(at) => left.remove(at),
+                None => return Err(format!("identifier {} is missing", it.options.identifier)),
+            };
+        }
+        let is_possible = |id: &u32| possible.iter().any(|it| it.options.identifier == *id);
+        let is_stable = sure.len() == possible.len();
+        if is_stable && !left.is_empty() || !left.iter().all(is_possible) {
+            return Err(format!("identifiers {:?}", delivery.subscription_ids));
+        }
+        Ok(is_stable)
+    }
+
+    /// The subscriptions by which a session gets a message that passed between `from` and `to`:
+    /// those that were there all the time, or those that may have been there at some time.
+    pub(super) fn subscriptions(
+        &self,
+        session: SessionIx,
+        attempt: AttemptIx,
+        from: Step,
+        to: Step,
+        sure: bool,
+    ) -> Vec<&Subscription> {
+        let Some(content) = self.passed(attempt) else {
+            return Vec::new();
+        };
+        let state = &self.sessions[session];
+        let is_own = self.attempts[attempt].client == state.client
+            && !self.clients[state.client].id.is_empty()
+            || self.attempts[attempt].session == session;
+        state
+            .subscriptions
+            .iter()
+            .filter(|it| {
+                if sure {
+                    it.is_sure(from, to)
+                } else {
+                    it.is_possible(from, to)
+                }
+            })
+            .filter(|it| !(is_own && it.options.no_local)) // [MQTT-3.8.3-3]
+            .filter(|it| super::matches(&it.filter, &content.topic))
+            .collect()
+    }
+
+    /// The QoS at which a session surely gets a message, at least; none if it need not get it.
+    pub(super) fn sure_qos(
+        &self,
+        attempt: AttemptIx,
+        session: SessionIx,
+        from: Step,
+        to: Step,
+    ) -> Option<QoS> {
+        let state = &self.sessions[session];
+        if !self.is_alive(session) || state.began >= from {
+            return None;
+        }
+        let qos = self.passed(attempt)?.qos;
+        let sure = self.subscriptions(session, attempt, from, to, true);
+        sure.iter().map(|it| it.options.qos.min(qos)).max()
+    }
+}
+
+/// Message Expiry Interval that is sent on [MQTT-3.3.2-6].
+fn remaining(now: Millis, expires_at: Millis) -> Option<u32> {
+    if expires_at == Millis::NEVER {
+        return None;
+    }
+    Some(
+        u32::try_from(expires_at.since(now).div_ceil(1000))
+            .unwrap()
+            .max(1),
+    )
+}

@@ -1,0 +1,224 @@
+//! Retained messages: what may be the last of a topic, and what a new subscriber gets [MQTT 3.3.1.3].
+//! What must not live here: subscriptions.
+
+use wasmqtt_core::action::Delivery;
+use wasmqtt_core::message::QoS;
+use wasmqtt_core::retained::Retained;
+use wasmqtt_core::store::SubscriptionOptions;
+
+use super::{AttemptIx, Model, Outcome, SessionIx, Step};
+use crate::packet::{Uid, uid_of};
+
+/// A topic that messages were retained for.
+#[derive(Debug, Default)]
+pub(crate) struct Topic {
+    /// What it was when the model last could look.
+    base: Option<AttemptIx>,
+    /// When that was.
+    looked: Step,
+    /// What may have been retained, or cleared, since.
+    pub(super) writes: Vec<AttemptIx>,
+}
+
+/// A retained message that a subscription calls for.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    pub(super) attempt: AttemptIx,
+    pub(super) qos: QoS,
+    identifier: u32,
+    pub(super) is_sure: bool,
+    pub(super) from: Step,
+    pub(super) settled: Option<Step>,
+    pub(super) delivered: bool,
+}
+
+impl Replay {
+    /// Whether both look the same on the wire.
+    pub(super) fn is_twin(&self, other: &Self) -> bool {
+        (self.attempt, self.qos, self.identifier) == (other.attempt, other.qos, other.identifier)
+    }
+}
+
+/// A replay's place in its session, and its attempt.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReplayIx(pub(super) usize, pub(super) AttemptIx);
+
+impl Model {
+    /// What may be retained for a topic at some time between: none is "nothing".
+    fn candidates(&self, topic: &str, from: Step, to: Step) -> Vec<Option<AttemptIx>> {
+        let Some(state) = self.topics.get(topic) else {
+            return vec![None];
+        };
+        let is_write = |at: &&AttemptIx| {
+            self.attempts[**at].outcome != Outcome::Refused && self.attempts[**at].handed <= to
+        };
+        let writes: Vec<AttemptIx> = state.writes.iter().filter(is_write).copied().collect();
+        let is_over = |done: Step| {
+            // Something surely came after it, and was done before.
+            writes.iter().any(|other| {
+                let other = &self.attempts[*other];
+                other.outcome == Outcome::Accepted
+                    && done < other.first_handed
+                    && other.done.is_some_and(|done| done < from)
+            })
+        };
+        let mut found = Vec::new();
+        if !is_over(state.looked) {
+            found.push(state.base.filter(|base| self.keeps(*base)));
+        }
+        for write in &writes {
+            let done = self.attempts[*write].done.unwrap_or(Step::MAX);
+            if !is_over(done) {
+                found.push(Some(*write).filter(|write| self.keeps(*write)));
+            }
+        }
+        found
+    }
+
+    /// Whether an attempt retains something; an empty payload clears [MQTT-3.3.1-6].
+    fn keeps(&self, attempt: AttemptIx) -> bool {
+        self.passed(attempt)
+            .is_some_and(|content| !content.payload.is_empty())
+    }
+
+    /// A subscription was acknowledged: retained messages that match are due [MQTT-3.3.1-9].
+    pub(super) fn expect_replays(
+        &mut self,
+        session: SessionIx,
+        filter: &str,
+        options: SubscriptionOptions,
+        handed: Step,
+        is_sure: bool,
+    ) {
+        let topics: Vec<String> = self
+            .topics
+            .keys()
+            .filter(|topic| super::matches(filter, topic))
+            .cloned()
+            .collect();
+        for topic in topics {
+            let candidates = self.candidates(&topic, handed, self.step);
+            let is_only = candidates.len() == 1;
+            for attempt in candidates.into_iter().flatten() {
+                let state = &self.attempts[attempt];
+                let Some(content) = self.passed(attempt) else {
+                    continue;
+                };
+                if state.expires_at <= self.now && !state.is_will {
+                    continue;
+                }
+                let payload_bytes_max = self.facts(session).payload_bytes_max;
+                let is_done = state.done.is_some_and(|done| done < handed);
+                let is_sure = is_sure
+                    && is_only
+                    && is_done
+                    && !self.sessions[session].doubtful
+                    && content.payload.len() <= payload_bytes_max;
+                let qos = content.qos.min(options.qos);
+                let replay = Replay {
+                    attempt,
+                    qos,
+                    identifier: options.identifier,
+                    is_sure,
+                    from: self.step,
+                    settled: None,
+                    delivered: false,
+                };
+                self.sessions[session].replays.push(replay);
+            }
+        }
+    }
+
+    /// Of more retained messages than a queue holds, some are not sent.
+    pub(super) fn bound_replays(&mut self, session: SessionIx, before: usize) {
+        let replays = &self.sessions[session].replays[before..];
+        let contents = replays
+            .iter()
+            .filter_map(|replay| self.passed(replay.attempt));
+        let bytes: usize = contents
+            .map(|it| it.topic.len() + it.payload.len() + 200)
+            .sum();
+        let is_within =
+            replays.len() < self.limits.queue_messages_max && bytes <= self.limits.queue_bytes_max;
+        for replay in &mut self.sessions[session].replays[before..] {
+            replay.is_sure &= is_within;
+        }
+    }
+
+    /// The replay that a delivery may be.
+    pub(super) fn replay(
+        &self,
+        session: SessionIx,
+        uid: Uid,
+        delivery: &Delivery<'_>,
+    ) -> Option<ReplayIx> {
+        let replays = &self.sessions[session].replays;
+        let is_it = |(_, replay): &(usize, &Replay)| {
+            !replay.delivered
+                && self.attempts[replay.attempt].uid == uid
+                && replay.qos == delivery.qos
+                && self.check_form(replay.attempt, delivery).is_ok()
+                && match delivery.subscription_ids {
+                    [] => replay.identifier == 0,
+                    ids => *ids == [replay.identifier],
+                }
+        };
+        let found = replays.iter().enumerate().filter(is_it);
+        let (index, replay) = found.min_by_key(|(_, replay)| !replay.is_sure)?; // the oldest
+        Some(ReplayIx(index, replay.attempt))
+    }
+
+    /// Nothing is on its way: what is retained is one of the candidates, and the base from here on.
+    pub(super) fn settle_retained(&mut self, retained: &Retained) {
+        let topics: Vec<String> = self.topics.keys().cloned().collect();
+        if retained
+            .iter()
+            .any(|message| !self.topics.contains_key(message.topic()))
+        {
+            self.fail("something is retained for a topic that nobody used".to_owned());
+        }
+        for topic in topics {
+            let message = retained.get(&topic);
+            let found = message.and_then(|message| uid_of(message.properties()));
+            let expires_at = message.map(|message| message.expires_at);
+            let candidates = self.candidates(&topic, self.step, self.step);
+            let base = candidates.iter().find(|it| {
+                it.map(|at| self.attempts[at].uid) == found
+                    && it.map(|at| self.attempts[at].expires_at) == expires_at
+            });
+            let is_expired = |at: &Option<AttemptIx>| {
+                at.is_some_and(|at| {
+                    self.attempts[at].expires_at <= self.now || self.attempts[at].is_will
+                })
+            };
+            let base = match base {
+                Some(base) => *base,
+                None if found.is_none() && candidates.iter().any(is_expired) => None,
+                None => {
+                    let expected: Vec<Option<Uid>> = candidates
+                        .iter()
+                        .map(|it| it.map(|at| self.attempts[at].uid))
+                        .collect();
+                    self.fail(format!(
+                        "{found:?} is retained for {topic}, not {expected:?}"
+                    ));
+                    return;
+                }
+            };
+            let looked = self.step;
+            let Some(state) = self.topics.get_mut(&topic) else {
+                continue;
+            };
+            let writes = state
+                .writes
+                .iter()
+                .filter(|write| self.unsettled.contains(write));
+            let writes = writes.copied().collect();
+            *state = Topic {
+                base,
+                looked,
+                writes,
+            };
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! What must be true when nothing is on its way: all that is due has come, nothing is left over.
+//! What must not live here: what may happen in between.
+
+use wasmqtt_core::message::QoS;
+use wasmqtt_core::reason::ReasonCode;
+use wasmqtt_core::retained::Retained;
+
+use super::{AttemptIx, Model, Outcome, Phase, SessionIx};
+use crate::hooks::Fate;
+use crate::shell::LinkIx;
+use crate::store::Store;
+
+impl Model {
+    /// A worker has handled an event of that link: what had to happen at once has happened.
+    pub(crate) fn check_link(&mut self, link: LinkIx) {
+        let state = &self.links[link];
+        if let Some(code) = state.must_close {
+            self.fail(format!("link {link} must be closed by {code:?}"));
+        } else if state.phase != Phase::Live {
+        } else if !state.duplicates.is_empty() {
+            self.fail(format!("link {link}: no PUBREC for a duplicate"));
+        } else if !state.releases_due.is_empty() {
+            self.fail(format!("link {link}: no PUBREL for a PUBREC"));
+        }
+    }
+
+    /// Nothing is on its way between or in the workers, and all of them looked at the clock.
+    pub(crate) fn settle(&mut self, retained: &Retained, subscriptions: usize, store: &Store) {
+        self.cover.hit("settled");
+        self.settled = self.step;
+        self.settle_wills();
+        self.expire_sessions();
+        self.settle_attempts(store);
+        self.settle_retained(retained);
+        for link in 0..self.links.len() {
+            if self.is_live(link) {
+                self.settle_link(link);
+            }
+        }
+        for session in self.living().collect::<Vec<_>>() {
+            self.settle_session_queue(session);
+        }
+        if let Some(held) = self.subscriptions_held()
+            && held != subscriptions
+            && !self.unknown_session.contains(&true)
+        {
+            self.fail(format!(
+                "{subscriptions} subscriptions are routed, not {held}"
+            ));
+        }
+    }
+
+    fn settle_link(&mut self, link: LinkIx) {
+        let state = &self.links[link];
+        if !state.awaiting.is_empty() {
+            let uid = self.attempts[state.awaiting[0]].uid;
+            return self.fail(format!("link {link}: message {uid} is never acknowledged"));
+        }
+        if !state.completes_due.is_empty() || !state.requests.is_empty() {
+            return self.fail(format!("link {link}: something is never answered"));
+        }
+        let allowed = u64::from(self.granted_keep_alive(state.keep_alive_seconds)) * 1500;
+        if allowed > 0 && self.now.since(state.last_packet) > allowed {
+            return self.fail(format!("link {link} is silent for too long"));
+        }
+        let twin = self.links.iter().position(|other| {
+            other.phase == Phase::Live && other.client == state.client && other.began > state.began
+        });
+        if let Some(twin) = twin
+            && !self.clients[self.links[link].client].id.is_empty()
+        {
+            self.fail(format!(
+                "links {link} and {twin} of one client are both connected"
+            ));
+        }
+    }
+
+    fn settle_attempts(&mut self, store: &Store) {
+        let step = self.step;
+        for attempt in std::mem::take(&mut self.unsettled) {
+            if self.may_fire_later(attempt) {
+                self.unsettled.push(attempt);
+                continue;
+            }
+            let state = &mut self.attempts[attempt];
+            state.settled = Some(step);
+            state.done.get_or_insert(step);
+            if matches!(state.fate, Fate::Refuse(_)) {
+                state.outcome = Outcome::Refused;
+                continue;
+            }
+            let is_unseen = state.packet_id.is_none();
+            if state.is_sure && is_unseen && store.failed(state.uid) == 0 {
+                state.outcome = Outcome::Accepted;
+            }
+            if self.attempts[attempt].outcome == Outcome::Accepted {
+                self.settle_accepted(attempt, is_unseen);
+            }
+        }
+    }
+
+    /// Everyone who subscribed all the time has it, or will get it.
+    fn settle_accepted(&mut self, attempt: AttemptIx, is_unseen: bool) {
+        let state = &self.attempts[attempt];
+        let (uid, from, expires_at) = (state.uid, state.first_handed, state.expires_at);
+        let to = state.done.unwrap_or(self.step);
+        let Some(length) = self.passed(attempt).map(|content| content.payload.len()) else {
+            return;
+        };
+        for session in self.living().collect::<Vec<_>>() {
+            let Some(at_least) = self.sure_qos(attempt, session, from, to) else {
+                continue;
+            };
+            let is_too_large = length > self.facts(session).payload_bytes_max;
+            if is_too_large || self.has_got(session, uid) || expires_at <= self.now {
+                continue;
+            }
+            if at_least > QoS::AtMostOnce {
+                if is_unseen {
+                    self.sessions[session].musts.push(attempt);
+                }
+                continue;
+            }
+            let Some(link) = self.sessions[session].link.map(|link| &self.links[link]) else {
+                continue;
+            };
+            let was_open = link.phase == Phase::Live && link.lived < from && link.congested < from;
+            if was_open && !self.may_have_higher_qos(attempt, session) {
+                self.fail(format!(
+                    "message {uid} at QoS 0 never came to session {session}"
+                ));
+            }
+        }
+    }
+
+    fn may_have_higher_qos(&self, attempt: AttemptIx, session: SessionIx) -> bool {
+        let state = &self.attempts[attempt];
+        let to = state.done.unwrap_or(self.step);
+        let possible = self.subscriptions(session, attempt, state.first_handed, to, false);
+        let Some(content) = self.passed(attempt) else {
+            return true;
+        };
+        possible
+            .iter()
+            .any(|it| it.options.qos.min(content.qos) > QoS::AtMostOnce)
+    }
+
+    /// Whether a session's client could be sent something, so that nothing may wait for it.
+    fn is_idle(&self, session: SessionIx) -> bool {
+        let state = &self.sessions[session];
+        let Some(link) = state.link else { return false };
+        let wire = &self.links[link];
+        let counted = state
+            .in_flight
+            .iter()
+            .filter(|sent| sent.is_counted(link))
+            .count();
+        wire.phase == Phase::Live
+            && wire.congested < self.step
+            && counted < usize::from(wire.receive_maximum)
+            && state.in_flight.len() < usize::from(self.limits.inflight_max)
+    }
+
+    fn settle_session_queue(&mut self, session: SessionIx) {
+        let is_idle = self.is_idle(session);
+        if self.sessions[session].doubtful {
+            self.sessions[session].musts.clear();
+            return;
+        }
+        let link = self.sessions[session].link;
+        if is_idle
+            && let Some(sent) = self.sessions[session]
+                .in_flight
+                .iter()
+                .find(|sent| sent.waits(link))
+        {
+            let uid = sent.uid();
+            self.fail(format!(
+                "message {uid} is not sent again to session {session}"
+            ));
+        }
+        self.settle_dues(session, is_idle);
+    }
+
+    /// A worker says that it dropped a message since a queue is full.
+    pub(crate) fn on_dropped(&mut self, client_id: &str, topic: &str, code: ReasonCode) {
+        if code != ReasonCode::QuotaExceeded {
+            return;
+        }
+        self.cover.hit("queue overflow");
+        let is_it = |session: &SessionIx| {
+            let state = &self.sessions[*session];
+            match &state.assigned {
+                Some(assigned) => assigned == client_id,
+                None => self.clients[state.client].id == client_id,
+            }
+        };
+        let Some(session) = self.living().find(is_it) else {
+            return;
+        };
+        if !self.sessions[session].doubtful && !self.may_be_full(session) {
+            self.fail(format!(
+                "a message for {client_id} is dropped though there is room"
+            ));
+        }
+        self.sessions[session]
+            .drops
+            .push((self.step, topic.to_owned()));
+    }
+
+    /// Whether so much may wait for a session that its queue is full.
+    fn may_be_full(&self, session: SessionIx) -> bool {
+        let state = &self.sessions[session];
+        let is_waiting = |attempt: &AttemptIx| {
+            let tried = &self.attempts[*attempt];
+            let to = tried.done.unwrap_or(self.step);
+            tried.outcome != Outcome::Refused
+                && !state.delivered.contains(attempt)
+                && !self
+                    .subscriptions(session, *attempt, tried.first_handed, to, false)
+                    .is_empty()
+        };
+        let waiting: Vec<AttemptIx> = (0..self.attempts.len()).filter(is_waiting).collect();
+        let replays = state
+            .replays
+            .iter()
+            .filter(|replay| !replay.delivered)
+            .count();
+        let bytes: usize = waiting
+            .iter()
+            .filter_map(|at| self.passed(*at))
+            .map(|it| it.payload.len() + 200)
+            .sum();
+        waiting.len() + replays > self.limits.queue_messages_max
+            || bytes + replays * 300 > self.limits.queue_bytes_max
+    }
+
+    /// The end: every client that could be is connected, has read and acknowledged all.
+    pub(crate) fn check_end(&mut self) {
+        for session in self.living().collect::<Vec<_>>() {
+            let state = &self.sessions[session];
+            if state.doubtful || state.link.is_none() {
+                continue;
+            }
+            if !state.in_flight.is_empty() {
+                self.fail(format!("session {session} still has messages in flight"));
+            } else if let Some(attempt) = state.musts.first() {
+                let uid = self.attempts[*attempt].uid;
+                self.fail(format!("message {uid} never came to session {session}"));
+            }
+        }
+    }
+}
