@@ -477,10 +477,6 @@ impl Model {
         }
     }
 
-    pub(crate) fn on_shutdown(&mut self) {
-        self.shutting_down = true;
-    }
-
     /// A Packet Identifier that a client may use anew.
     pub(super) fn forget_exchange(&mut self, link: LinkIx, packet_id: PacketId) {
         self.links[link].exchanges.retain(|id| *id != packet_id);
