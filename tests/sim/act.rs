@@ -384,13 +384,8 @@ impl World {
             return false;
         };
         trace!(self.shell, "client {client} reads {packet:?}");
-        match self.clients[client].receive(&packet) {
-            Ok(answers) => {
-                for packet in answers {
-                    self.send(link, packet);
-                }
-            }
-            Err(why) => self.shell.model.fail(format!("client {client}: {why}")),
+        for packet in self.clients[client].receive(&packet) {
+            self.send(link, packet);
         }
         let is_refused = matches!(packet, ToClient::ConnAck { code, .. } if code.is_error());
         if is_refused || matches!(packet, ToClient::Close) {

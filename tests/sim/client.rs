@@ -96,9 +96,8 @@ impl Client {
         }
     }
 
-    /// Takes a packet from the broker; what is to be sent at once. An error is a violation that
-    /// only a client sees.
-    pub(crate) fn receive(&mut self, packet: &ToClient) -> Result<Vec<FromClient>, String> {
+    /// Takes a packet from the broker; what is to be sent at once.
+    pub(crate) fn receive(&mut self, packet: &ToClient) -> Vec<FromClient> {
         match *packet {
             ToClient::ConnAck {
                 code,
@@ -106,25 +105,20 @@ impl Client {
             } => {
                 if code.is_error() {
                     self.disconnected();
-                    return Ok(Vec::new());
+                    return Vec::new();
                 }
                 self.is_connected = true;
                 if !session_present {
                     self.outgoing.clear();
                     self.received.clear();
                 }
-                return Ok(self.resend());
+                return self.resend();
             }
             ToClient::Publish {
                 uid,
                 qos,
                 packet_id,
-                dup,
-            } => {
-                return self
-                    .take_message(uid, qos, packet_id, dup)
-                    .map(|()| Vec::new());
-            }
+            } => self.take_message(uid, qos, packet_id),
             ToClient::PubAck(packet_id) => {
                 self.outgoing.retain(|sent| sent.packet_id != packet_id);
             }
@@ -152,35 +146,24 @@ impl Client {
             ToClient::Other => {}
             ToClient::Close => self.disconnected(),
         }
-        Ok(Vec::new())
+        Vec::new()
     }
 
-    fn take_message(
-        &mut self,
-        uid: Uid,
-        qos: QoS,
-        packet_id: Option<PacketId>,
-        dup: bool,
-    ) -> Result<(), String> {
-        let Some(packet_id) = packet_id else {
-            return Ok(());
-        };
-        if qos == QoS::AtLeastOnce {
-            self.acks.push_back(FromClient::PubAck(packet_id));
-            return Ok(());
-        }
-        match self.received.iter().find(|(id, _)| *id == packet_id) {
-            Some((_, known)) if *known != uid || !dup => {
-                return Err(format!(
-                    "message {uid} comes as {packet_id}, which is {known}"
-                ));
+    fn take_message(&mut self, uid: Uid, qos: QoS, packet_id: Option<PacketId>) {
+        match packet_id {
+            None => {}
+            Some(packet_id) if qos == QoS::AtLeastOnce => {
+                self.acks.push_back(FromClient::PubAck(packet_id));
             }
-            Some(_) => {}
-            None => self.received.push((packet_id, uid)),
+            Some(packet_id) => {
+                // What a session left that was replaced without a CONNACK that came here is void.
+                self.received
+                    .retain(|(id, known)| *id != packet_id || *known == uid);
+                self.received.push((packet_id, uid));
+                self.acks
+                    .push_back(FromClient::PubRec(packet_id, ReasonCode::Success));
+            }
         }
-        self.acks
-            .push_back(FromClient::PubRec(packet_id, ReasonCode::Success));
-        Ok(())
     }
 
     /// What was not completed is sent again, in order [MQTT-4.4.0-1].

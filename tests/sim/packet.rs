@@ -152,7 +152,6 @@ pub(crate) enum ToClient {
         uid: Uid,
         qos: QoS,
         packet_id: Option<PacketId>,
-        dup: bool,
     },
     PubAck(PacketId),
     PubRec(PacketId, ReasonCode),

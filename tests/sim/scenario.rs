@@ -102,7 +102,7 @@ impl Scenario {
         let plugins = rng.below(3) as u16 + 1;
         Self {
             workers: rng.pick(&[1, 1, 2, 2, 3, 4]),
-            steps: rng.pick(&[100, 200, 300, 400]),
+            steps: rng.pick(&[100, 300, 600, 1000]),
             limits: limits(rng),
             clients,
             topics: some(rng, TOPICS, &[1, 2, 4, 11]),

@@ -135,7 +135,6 @@ impl Shell for SimShell {
             message,
             qos,
             packet_id,
-            dup,
             ..
         } = delivery;
         let uid = uid_of(message.properties).unwrap_or(u32::MAX);
@@ -145,7 +144,6 @@ impl Shell for SimShell {
                 uid,
                 qos,
                 packet_id,
-                dup,
             },
         );
         true

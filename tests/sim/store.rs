@@ -77,10 +77,8 @@ impl Store {
         let mut lost: Vec<Uid> = ops
             .iter()
             .filter_map(|op| match op {
-                // A retained message that is stored for a new subscriber is not published again.
-                Op::Message { message, .. } if !message.retain || message.payload().is_empty() => {
-                    uid_of(message.properties())
-                }
+                // A retained message may be stored for a new subscriber alone.
+                Op::Message { message, .. } if !message.retain => uid_of(message.properties()),
                 Op::RetainedPut { message, .. } if message.qos > QoS::AtMostOnce => {
                     uid_of(message.properties())
                 }

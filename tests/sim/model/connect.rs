@@ -256,7 +256,7 @@ impl Model {
             subscriptions: Vec::new(),
             inbound: Vec::new(),
             in_flight: Vec::new(),
-            delivered: Vec::new(),
+            taken: Vec::new(),
             replays: Vec::new(),
             either: Vec::new(),
             musts: Vec::new(),

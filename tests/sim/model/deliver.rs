@@ -47,8 +47,8 @@ impl Model {
             return self.fail(format!("message {uid} to session {session}: {why}"));
         }
         match source {
-            Source::Live(attempt) => self.take_live(session, attempt, Some(delivery.qos)),
-            Source::Either(attempt) => self.take_live(session, attempt, None),
+            Source::Live(from) => self.take_live(session, from, Some(delivery.qos)),
+            Source::Either(from) => self.take_live(session, from, None),
             Source::Replay(replay) => self.sessions[session].replays[replay.0].delivered = true,
         }
         if let Some(packet_id) = delivery.packet_id {
@@ -77,22 +77,22 @@ impl Model {
             replay = self.replay_after_all(session, uid, delivery);
         }
         match (replay, live) {
-            (Some(replay), Ok(attempt)) => {
+            (Some(replay), Ok(from)) => {
                 // It may be either: nothing can be said about its place.
                 self.cover.hit("replay or live message, nobody can say");
                 let is_sure = self.sessions[session].replays[replay.0].is_sure;
-                self.sessions[session].either.push((attempt, replay.0));
+                self.sessions[session].either.push((from[0], replay.0));
                 Ok(if is_sure {
                     Source::Replay(replay)
                 } else {
-                    Source::Either(attempt)
+                    Source::Either(from)
                 })
             }
             (Some(replay), Err(_)) => {
                 self.cover.hit("retained message replayed");
                 Ok(Source::Replay(replay))
             }
-            (None, Ok(attempt)) => Ok(Source::Live(attempt)),
+            (None, Ok(from)) => Ok(Source::Live(from)),
             (None, Err(why)) => Err(why),
         }
     }
@@ -109,9 +109,11 @@ impl Model {
         let Some(at) = state.either.iter().position(is_it) else {
             return false;
         };
-        let (attempt, replay) = state.either.remove(at);
+        let (_, replay) = state.either.remove(at);
         state.replays[replay].delivered = true;
-        state.delivered.retain(|it| *it != attempt);
+        if let Some(taken) = state.taken.iter().rposition(|taken| taken.uid == uid) {
+            state.taken.remove(taken);
+        }
         true
     }
 
@@ -133,67 +135,81 @@ impl Model {
         let (attempt, replay) = state.either.remove(at);
         state.replays[replay].delivered = false;
         let found = self.replay(session, uid, delivery)?;
-        self.take_live(session, attempt, None);
+        self.take_live(session, vec![attempt], None);
         Some(found)
     }
 
-    /// The attempt that this delivery comes from: the first one that order and subscriptions allow,
-    /// first of all one whose subscriptions did not change while it passed.
+    /// The attempts that this delivery may come from, as order and subscriptions allow, first of
+    /// all one whose subscriptions did not change while it passed. A message that was published
+    /// more than once may come as often; which copy is which nobody can tell.
     fn live(
         &self,
         session: SessionIx,
         uid: Uid,
         delivery: &Delivery<'_>,
         store: &Store,
-    ) -> Result<AttemptIx, String> {
+    ) -> Result<Vec<AttemptIx>, String> {
         let attempts = &self.by_uid[uid as usize];
         if store.failed(uid) >= attempts.len() {
             return Err("its commit failed".to_owned());
         }
-        let state = &self.sessions[session];
+        let taken: Vec<&Taken> = self.sessions[session]
+            .taken
+            .iter()
+            .filter(|taken| taken.uid == uid)
+            .collect();
         let mut why = "no attempt is left that it could come from".to_owned();
-        let mut perhaps = None;
+        let mut perhaps = Vec::new();
+        let mut is_first_stable = false;
         for &attempt in attempts {
             let tried = &self.attempts[attempt];
-            if state.delivered.contains(&attempt) || tried.outcome == Outcome::Refused {
+            if tried.outcome == Outcome::Refused {
                 continue;
             }
-            let is_same = |at: &AttemptIx| {
-                let other = &self.attempts[*at];
-                other.uid == uid && other.session == tried.session
-            };
+            let is_own = |at: &AttemptIx| self.attempts[*at].session == tried.session;
             if tried.qos == QoS::ExactlyOnce
                 && !self.sessions[tried.session].doubtful
-                && state.delivered.iter().any(is_same)
+                && taken.iter().any(|taken| taken.from.iter().all(is_own))
             {
-                return Err("a second time, though it was published at QoS 2".to_owned());
-            }
-            if let Fate::Refuse(code) = tried.fate {
-                why = format!("it was refused by {code:?}");
+                why = "a second time, though it was published at QoS 2".to_owned();
                 continue;
             }
-            if let Err(reason) = self.check_form(attempt, delivery) {
-                why = reason;
-                continue;
-            }
-            let is_stable = match self.check_grant(session, attempt, delivery) {
-                Ok(is_stable) => is_stable,
-                Err(reason) => {
-                    why = reason;
-                    continue;
+            match self.check_attempt(session, attempt, delivery) {
+                Err(reason) => why = reason,
+                Ok(true) if !is_first_stable => {
+                    is_first_stable = true;
+                    perhaps.insert(0, attempt);
                 }
-            };
-            if let Some(overtaken_by) = self.overtaken(session, attempt, delivery.qos) {
-                let other = self.attempts[overtaken_by].uid;
-                why = format!("out of order: message {other} of its publisher was sent before");
-                continue;
+                Ok(_) => perhaps.push(attempt),
             }
-            if is_stable {
-                return Ok(attempt);
-            }
-            perhaps.get_or_insert(attempt);
         }
-        perhaps.ok_or(why)
+        let mut sources: Vec<&[AttemptIx]> = taken.iter().map(|taken| &*taken.from).collect();
+        sources.push(&perhaps);
+        let is_possible = !perhaps.is_empty() && matching(&sources, &mut Vec::new());
+        if is_possible { Ok(perhaps) } else { Err(why) }
+    }
+
+    /// Whether a delivery may come from an attempt; whether its subscriptions were stable then.
+    fn check_attempt(
+        &self,
+        session: SessionIx,
+        attempt: AttemptIx,
+        delivery: &Delivery<'_>,
+    ) -> Result<bool, String> {
+        if let Fate::Refuse(code) = self.attempts[attempt].fate {
+            return Err(format!("it was refused by {code:?}"));
+        }
+        self.check_form(attempt, delivery)?;
+        let is_stable = self.check_grant(session, attempt, delivery)?;
+        match self.overtaken(session, attempt, delivery.qos) {
+            None => Ok(is_stable),
+            Some(other) => {
+                let other = self.attempts[other].uid;
+                Err(format!(
+                    "out of order: message {other} of its publisher was sent before"
+                ))
+            }
+        }
     }
 
     /// A later attempt of the same publisher that was delivered before this one, though it may not.
@@ -213,18 +229,19 @@ impl Model {
     }
 
     /// Whether a message was published more than once, so that nobody can tell its copies apart.
-    fn is_repeated(&self, uid: Uid) -> bool {
+    pub(super) fn is_repeated(&self, uid: Uid) -> bool {
         self.by_uid[uid as usize].len() > 1
     }
 
     /// A session has that message; with its QoS if its place in the order is known.
-    fn take_live(&mut self, session: SessionIx, attempt: AttemptIx, qos: Option<QoS>) {
+    fn take_live(&mut self, session: SessionIx, from: Vec<AttemptIx>, qos: Option<QoS>) {
         let Self {
             attempts, sessions, ..
         } = self;
         let state = &mut sessions[session];
-        state.delivered.push(attempt);
+        let attempt = from[0];
         let uid = attempts[attempt].uid;
+        state.taken.push(Taken { uid, from });
         state.musts.retain(|must| attempts[*must].uid != uid);
         if attempts[attempt].is_will || self.by_uid[uid as usize].len() > 1 {
             return;
@@ -364,6 +381,31 @@ impl Model {
         let sure = self.subscriptions(session, attempt, from, to, true);
         sure.iter().map(|it| it.options.qos.min(qos)).max()
     }
+}
+
+/// A live delivery, with the attempts that it may come from.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(super) uid: Uid,
+    from: Vec<AttemptIx>,
+}
+
+/// Whether each delivery can come from an attempt of its own.
+fn matching(sources: &[&[AttemptIx]], used: &mut Vec<AttemptIx>) -> bool {
+    let Some((first, others)) = sources.split_first() else {
+        return true;
+    };
+    for attempt in *first {
+        if used.contains(attempt) {
+            continue;
+        }
+        used.push(*attempt);
+        if matching(others, used) {
+            return true;
+        }
+        used.pop();
+    }
+    false
 }
 
 /// Message Expiry Interval that is sent on [MQTT-3.3.2-6].

@@ -27,21 +27,24 @@ impl Model {
         let mut dues = self.due_replays(session, is_idle);
         dues.extend(self.due_messages(session, is_idle));
         let state = &mut self.sessions[session];
-        let is_there = |due: &Due, (at, topic): &(Step, String)| {
-            let mut ranges = due.twins.iter().copied().chain([(due.from, due.to)]);
-            !due.is_dropped
-                && due.topic == *topic
-                && ranges.any(|(from, to)| (from..=to).contains(at))
-        };
-        state.drops.retain(|drop| {
-            let excused = dues.iter_mut().filter(|due| is_there(due, drop));
-            let Some(due) = excused.min_by_key(|due| due.to) else {
-                return true;
+        for with_twins in [false, true] {
+            let is_there = |due: &Due, (at, topic): &(Step, String)| {
+                let twins = due.twins.iter().copied().filter(|_| with_twins);
+                let mut ranges = twins.chain([(due.from, due.to)]);
+                !due.is_dropped
+                    && due.topic == *topic
+                    && ranges.any(|(from, to)| (from..=to).contains(at))
             };
-            due.is_dropped = true;
-            state.excused.push(due.uid);
-            false
-        });
+            state.drops.retain(|drop| {
+                let excused = dues.iter_mut().filter(|due| is_there(due, drop));
+                let Some(due) = excused.min_by_key(|due| due.to) else {
+                    return true;
+                };
+                due.is_dropped = true;
+                state.excused.push(due.uid);
+                false
+            });
+        }
         for replay in dues
             .iter()
             .filter(|due| due.is_dropped)

@@ -12,18 +12,19 @@ use crate::packet::Uid;
 use crate::shell::LinkIx;
 
 /// Where a delivery comes from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) enum Source {
-    Live(AttemptIx),
-    /// Live, or a replay that need not come.
-    Either(AttemptIx),
+    /// One of these attempts, most likely the first.
+    Live(Vec<AttemptIx>),
+    /// The same, or a replay that need not come.
+    Either(Vec<AttemptIx>),
     Replay(ReplayIx),
 }
 
 impl Source {
-    pub(super) fn attempt(self) -> AttemptIx {
+    pub(super) fn attempt(&self) -> AttemptIx {
         match self {
-            Self::Live(attempt) | Self::Either(attempt) => attempt,
+            Self::Live(from) | Self::Either(from) => from[0],
             Self::Replay(replay) => replay.1,
         }
     }

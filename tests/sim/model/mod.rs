@@ -112,7 +112,7 @@ pub(crate) struct SessionState {
     subscriptions: Vec<subscribe::Subscription>,
     inbound: Vec<publish::Inbound>,
     in_flight: Vec<flight::InFlight>,
-    delivered: Vec<AttemptIx>,
+    taken: Vec<deliver::Taken>,
     replays: Vec<retained::Replay>,
     /// Deliveries that were taken for live ones, and the replays that they may have been.
     either: Vec<(AttemptIx, usize)>,

@@ -378,7 +378,10 @@ impl Model {
                     .musts
                     .iter()
                     .any(|must| self.attempts[*must].uid == uid);
-            let is_excused = is_too_large || may_be_gone || is_repetition && is_known;
+            let is_excused = is_too_large
+                || may_be_gone
+                || is_repetition && is_known
+                || self.looks_retained(attempt, session);
             if !is_excused && !self.has_got(session, uid) {
                 self.sessions[session].musts.push(attempt);
             }
@@ -388,9 +391,9 @@ impl Model {
     /// Whether a session got a message, other than as a retained one.
     pub(super) fn has_got(&self, session: SessionIx, uid: Uid) -> bool {
         self.sessions[session]
-            .delivered
+            .taken
             .iter()
-            .any(|at| self.attempts[*at].uid == uid)
+            .any(|taken| taken.uid == uid)
     }
 
     pub(super) fn facts(&self, session: SessionIx) -> ClientFactsRef<'_> {

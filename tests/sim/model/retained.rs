@@ -2,6 +2,7 @@
 //! What must not live here: subscriptions.
 
 use wasmqtt_core::action::Delivery;
+use wasmqtt_core::limits::Limits;
 use wasmqtt_core::message::QoS;
 use wasmqtt_core::retained::Retained;
 use wasmqtt_core::store::SubscriptionOptions;
@@ -110,6 +111,7 @@ impl Model {
                 let payload_bytes_max = self.facts(session).payload_bytes_max;
                 let is_done = state.done.is_some_and(|done| done < handed);
                 let is_sure = is_sure
+                    && !self.looks_retained(attempt, session)
                     && is_only
                     && is_done
                     && !self.sessions[session].doubtful
@@ -127,6 +129,17 @@ impl Model {
                 self.sessions[session].replays.push(replay);
             }
         }
+    }
+
+    /// Whether a live copy may look like a replay, so that nobody can tell which one is missing.
+    pub(super) fn looks_retained(&self, attempt: AttemptIx, session: SessionIx) -> bool {
+        let Some(content) = self.passed(attempt).filter(|content| content.retain) else {
+            return false;
+        };
+        self.sessions[session]
+            .subscriptions
+            .iter()
+            .any(|it| it.options.retain_as_published && super::matches(&it.filter, &content.topic))
     }
 
     /// Of more retained messages than a queue holds, some are not sent.
@@ -209,6 +222,7 @@ impl Model {
             let Some(state) = self.topics.get_mut(&topic) else {
                 continue;
             };
+            let is_changed = base != state.base;
             let writes = state
                 .writes
                 .iter()
@@ -219,6 +233,56 @@ impl Model {
                 looked,
                 writes,
             };
+            if let Some(base) = base.filter(|_| is_changed) {
+                self.check_seen(base);
+            }
+        }
+    }
+
+    /// A message is retained from here on: whoever subscribed while it was on its way has it too,
+    /// as a live message or as a retained one.
+    fn check_seen(&mut self, attempt: AttemptIx) {
+        let state = &self.attempts[attempt];
+        let Some(content) = self.passed(attempt) else {
+            return;
+        };
+        let (from, to) = (state.first_handed, state.done.unwrap_or(self.step));
+        let Limits {
+            queue_messages_max,
+            queue_bytes_max,
+            ..
+        } = self.limits;
+        let is_bounded = queue_messages_max < 100 || queue_bytes_max < 10_000;
+        if state.outcome != Outcome::Accepted || is_bounded {
+            return;
+        }
+        let is_expired = state.expires_at <= self.now;
+        for session in self.living().collect::<Vec<_>>() {
+            let it = self.sessions[session]
+                .subscriptions
+                .iter()
+                .find(|it| super::matches(&it.filter, &content.topic) && it.came_up(from, to));
+            let is_too_large = content.payload.len() > self.facts(session).payload_bytes_max;
+            let is_own = state.client == self.sessions[session].client;
+            if it.is_none() || is_too_large || is_expired || is_own || !self.is_alive(session) {
+                continue;
+            }
+            let has_replay = |replay: &Replay| {
+                self.attempts[replay.attempt].uid == state.uid && replay.delivered
+            };
+            let was_open = self.sessions[session].link.is_some_and(|link| {
+                let link = &self.links[link];
+                link.lived < from && link.congested < from
+            });
+            if self.is_idle(session)
+                && was_open
+                && !self.has_got(session, state.uid)
+                && !self.sessions[session].replays.iter().any(has_replay)
+            {
+                let (uid, topic) = (state.uid, &content.topic);
+                let why = format!("session {session} subscribed to {topic} and never sees {uid}");
+                return self.fail(why);
+            }
         }
     }
 }

@@ -4,8 +4,9 @@
 use wasmqtt_core::message::QoS;
 use wasmqtt_core::reason::ReasonCode;
 use wasmqtt_core::retained::Retained;
+use wasmqtt_core::time::Millis;
 
-use super::{AttemptIx, Model, Outcome, Phase, SessionIx};
+use super::{AttemptIx, Model, Outcome, Phase, SessionIx, Step};
 use crate::hooks::Fate;
 use crate::shell::LinkIx;
 use crate::store::Store;
@@ -90,7 +91,13 @@ impl Model {
                 continue;
             }
             let is_unseen = state.packet_id.is_none();
-            if state.is_sure && is_unseen && store.failed(state.uid) == 0 {
+            // The operation that clears a topic does not say for which message.
+            let may_have_failed = match &state.fate {
+                Fate::Pass(content) => content.retain && content.payload.is_empty(),
+                Fate::Refuse(_) => false,
+            };
+            let has_failed = store.failed(state.uid) > 0 || may_have_failed && self.store_failed;
+            if state.is_sure && is_unseen && !has_failed {
                 state.outcome = Outcome::Accepted;
             }
             if self.attempts[attempt].outcome == Outcome::Accepted {
@@ -107,12 +114,18 @@ impl Model {
         let Some(length) = self.passed(attempt).map(|content| content.payload.len()) else {
             return;
         };
+        if state.is_repetition && expires_at != Millis::NEVER {
+            return; // which attempt was taken nobody saw
+        }
         for session in self.living().collect::<Vec<_>>() {
             let Some(at_least) = self.sure_qos(attempt, session, from, to) else {
                 continue;
             };
             let is_too_large = length > self.facts(session).payload_bytes_max;
             if is_too_large || self.has_got(session, uid) || expires_at <= self.now {
+                continue;
+            }
+            if self.looks_retained(attempt, session) {
                 continue;
             }
             if at_least > QoS::AtMostOnce {
@@ -125,7 +138,14 @@ impl Model {
                 continue;
             };
             let was_open = link.phase == Phase::Live && link.lived < from && link.congested < from;
-            if was_open && !self.may_have_higher_qos(attempt, session) {
+            let is_dropped = |(at, topic): &(Step, String)| {
+                *at >= from
+                    && self
+                        .passed(attempt)
+                        .is_some_and(|content| content.topic == *topic)
+            };
+            let has_dropped = self.sessions[session].drops.iter().any(is_dropped);
+            if was_open && !has_dropped && !self.may_have_higher_qos(attempt, session) {
                 self.fail(format!(
                     "message {uid} at QoS 0 never came to session {session}"
                 ));
@@ -146,7 +166,7 @@ impl Model {
     }
 
     /// Whether a session's client could be sent something, so that nothing may wait for it.
-    fn is_idle(&self, session: SessionIx) -> bool {
+    pub(super) fn is_idle(&self, session: SessionIx) -> bool {
         let state = &self.sessions[session];
         let Some(link) = state.link else { return false };
         let wire = &self.links[link];
@@ -215,7 +235,7 @@ impl Model {
             let tried = &self.attempts[*attempt];
             let to = tried.done.unwrap_or(self.step);
             tried.outcome != Outcome::Refused
-                && !state.delivered.contains(attempt)
+                && (self.is_repeated(tried.uid) || !self.has_got(session, tried.uid))
                 && !self
                     .subscriptions(session, *attempt, tried.first_handed, to, false)
                     .is_empty()

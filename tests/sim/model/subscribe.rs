@@ -17,6 +17,7 @@ use crate::store::Store;
 pub(crate) struct Subscription {
     pub(super) filter: String,
     pub(super) options: SubscriptionOptions,
+    retain_handling: u8,
     /// SUBSCRIBE was handed over.
     from: Step,
     /// SUBACK was sent.
@@ -36,6 +37,14 @@ impl Subscription {
     /// Whether it held all the time.
     pub(super) fn is_sure(&self, from: Step, to: Step) -> bool {
         self.sure_from.is_some_and(|sure| sure < from) && self.until.is_none_or(|until| until > to)
+    }
+
+    /// Whether it came up while something passed, and calls for what is retained.
+    pub(super) fn came_up(&self, from: Step, to: Step) -> bool {
+        self.holds()
+            && self.retain_handling == 0
+            && self.from <= to
+            && self.sure_from.is_some_and(|sure| sure >= from)
     }
 
     /// It may hold or not from here on.
@@ -121,6 +130,7 @@ impl Model {
                 state.subscriptions.push(Subscription {
                     filter: filter.clone(),
                     options,
+                    retain_handling: asked.retain_handling,
                     from: step,
                     sure_from: None,
                     until: None,
@@ -431,11 +441,12 @@ impl Model {
             .subscriptions
             .iter()
             .any(|it| it.filter == wanted.filter && it.gone.is_none());
-        // A session whose end could not be stored is still there.
+        // A session whose end is not stored yet is there beside the new one.
         if state.expiry_seconds > 0
             && !client_id.is_empty()
             && !is_changing
             && !self.store_failed
+            && store.of_client(client_id).count() == 1
             && store
                 .of_client(client_id)
                 .any(|kept| kept.filters.contains_key(&wanted.filter))

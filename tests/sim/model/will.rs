@@ -11,6 +11,8 @@ use super::{Attempt, AttemptIx, Model, Outcome, Phase, SessionIx, WillFacts};
 pub(crate) struct Delayed {
     will: WillFacts,
     due: Millis,
+    /// Due since its session ends then, which may be later than the model knows.
+    is_by_expiry: bool,
     /// Set once it may have been published.
     attempt: Option<AttemptIx>,
     /// A CONNECT that was never answered may have cancelled it.
@@ -32,6 +34,7 @@ impl Model {
             will.delay_seconds.min(expiry_seconds)
         };
         let due = self.now.plus_seconds(u64::from(delay_seconds));
+        let is_by_expiry = delay_seconds < will.delay_seconds;
         let client = self.sessions[session].client;
         let maybe_cancelled = self.links.iter().any(|other| {
             other.client == client && other.phase == Phase::Connecting && other.refused.is_none()
@@ -39,6 +42,7 @@ impl Model {
         let delayed = Delayed {
             will,
             due,
+            is_by_expiry,
             attempt: None,
             maybe_cancelled,
         };
@@ -118,16 +122,16 @@ impl Model {
         }
     }
 
-    /// Time goes on: Wills come due.
-    pub(crate) fn on_time(&mut self) {
-        for session in self.living().collect::<Vec<_>>() {
-            if self.sessions[session]
-                .will
-                .as_ref()
-                .is_some_and(|it| it.due <= self.now)
-            {
-                self.fire_will(session, false);
-            }
+    /// When the Will of a session is published at the latest.
+    fn will_latest(&self, session: SessionIx) -> Millis {
+        let state = &self.sessions[session];
+        match &state.will {
+            None => Millis::NEVER,
+            Some(delayed) if !delayed.is_by_expiry => delayed.due,
+            Some(_) if !state.rested => Millis::NEVER,
+            Some(_) => state
+                .touched_at
+                .plus_seconds(u64::from(state.expiry_seconds)),
         }
     }
 
@@ -135,18 +139,26 @@ impl Model {
     pub(super) fn may_fire_later(&self, attempt: AttemptIx) -> bool {
         let state = &self.attempts[attempt];
         let delayed = self.sessions[state.session].will.as_ref();
-        state.is_will && delayed.is_some_and(|it| it.attempt == Some(attempt) && it.due > self.now)
+        state.is_will
+            && delayed.is_some_and(|it| it.attempt == Some(attempt))
+            && self.will_latest(state.session) > self.now
     }
 
     /// Every worker looked at the clock: Wills that are due are published.
     pub(super) fn settle_wills(&mut self) {
         for session in self.living().collect::<Vec<_>>() {
-            if self.sessions[session]
-                .will
-                .as_ref()
-                .is_some_and(|it| it.due <= self.now)
-            {
+            if self.will_latest(session) <= self.now {
                 self.sessions[session].will = None;
+            }
+        }
+    }
+
+    /// Time goes on: Wills may come due.
+    pub(crate) fn on_time(&mut self) {
+        for session in self.living().collect::<Vec<_>>() {
+            let state = &self.sessions[session];
+            if state.will.as_ref().is_some_and(|it| it.due <= self.now) {
+                self.fire_will(session, false);
             }
         }
     }

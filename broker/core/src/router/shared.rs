@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
 
 use crate::ids::{SessionId, SessionSlot, TenantId, WorkerId};
@@ -126,6 +126,26 @@ impl MatchSet {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.total == 0
+    }
+
+    /// Its targets whose sessions are not in `other`.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        let known: HashSet<SessionId, foldhash::fast::RandomState> =
+            other.iter().map(|(_, target)| target.session).collect();
+        let is_new = |target: &&Target| !known.contains(&target.session);
+        let workers: Box<[Box<[Target]>]> = self
+            .workers
+            .iter()
+            .map(|targets| targets.iter().filter(is_new).cloned().collect())
+            .collect();
+        let mut all = workers.iter().flat_map(|targets| targets.iter());
+        let (total, durable) = (all.clone().count(), all.any(|target| target.durable));
+        Self {
+            workers,
+            durable,
+            total,
+        }
     }
 
     /// Every target with its worker.

@@ -377,6 +377,9 @@ impl<S: Shell> Worker<S> {
         session.state.expiry_seconds = expiry_seconds;
         let is_durable = session.state.is_durable();
         session.connecting = Some(slot);
+        if !is_durable {
+            session.changes.clear(); // what the store says of it decides nothing any longer
+        }
         if existed {
             self.revoke(place, slot);
         }

@@ -7,7 +7,6 @@ use smallvec::SmallVec;
 
 use crate::action::{Delivery, Observation, Reply, Shell};
 use crate::event::Mail;
-use crate::hook::Denial;
 use crate::ids::{ConnSlot, MessageId, PacketId, SessionId, SessionSlot};
 use crate::message::{Message, MessageRef, QoS, SharedMessage};
 use crate::reason::ReasonCode;
@@ -36,57 +35,43 @@ impl<S: Shell> Worker<S> {
         set: &Arc<MatchSet>,
         shell: &mut S,
     ) -> Result<usize, Refusal> {
-        if message.retain {
-            self.retain(slot, message, kept)?;
+        if !message.retain {
+            self.deliver_set(now, message, kept, id, set, shell);
+            return Ok(set.len());
         }
-        self.deliver_here(now, message, kept, id, set, shell);
-        let here = set.of(self.id).len();
-        if set.len() > here {
-            let message = kept.get_or_insert_with(|| Arc::new(Message::new(message)));
-            let mut last = self.id;
-            for (worker, _) in set.iter() {
-                if worker != last && worker != self.id {
-                    let (message, set) = (Arc::clone(message), Arc::clone(set));
-                    shell.mail(worker, Mail::Deliver { message, id, set });
-                }
-                last = worker;
-            }
+        if let Err(refusal) = self.retain(slot, message, kept) {
+            self.take_back(slot, message.topic, id, set);
+            return Err(refusal);
         }
-        Ok(set.len())
+        let missed = Arc::new(self.missed(slot, message, set, shell));
+        self.deliver_set(now, message, kept, id, set, shell);
+        self.deliver_set(now, message, kept, None, &missed, shell);
+        Ok(set.len() + missed.len())
     }
 
-    fn retain(
+    /// Gives a message to everyone in a match set, here and on other workers.
+    fn deliver_set(
         &mut self,
-        slot: ConnSlot,
+        now: Millis,
         message: MessageRef<'_>,
         kept: &mut Option<SharedMessage>,
-    ) -> Result<(), Refusal> {
-        let Some(conn) = self.conns.get(slot) else {
-            return Ok(());
-        };
-        let shared = Arc::clone(kept.get_or_insert_with(|| Arc::new(Message::new(message))));
-        if message.payload.is_empty() {
-            conn.tenant.retained_mut().clear(message.topic); // [MQTT-3.3.1-6]
-        } else {
-            let set = conn
-                .tenant
-                .retained_mut()
-                .set(Arc::clone(&shared), &self.limits.retained);
-            if set.is_err() {
-                let denial = Denial {
-                    code: ReasonCode::QuotaExceeded,
-                    reason: Some("the retained messages of this tenant are at their limit".into()),
-                };
-                return Err(Refusal {
-                    denial,
-                    is_fault: false,
-                });
+        id: Option<MessageId>,
+        set: &Arc<MatchSet>,
+        shell: &mut S,
+    ) {
+        self.deliver_here(now, message, kept, id, set, shell);
+        if set.len() == set.of(self.id).len() {
+            return;
+        }
+        let message = kept.get_or_insert_with(|| Arc::new(Message::new(message)));
+        let mut last = self.id;
+        for (worker, _) in set.iter() {
+            if worker != last && worker != self.id {
+                let (message, set) = (Arc::clone(message), Arc::clone(set));
+                shell.mail(worker, Mail::Deliver { message, id, set });
             }
+            last = worker;
         }
-        if message.qos == QoS::AtMostOnce {
-            self.store_retained(slot, &shared);
-        }
-        Ok(())
     }
 
     /// Gives a message to this worker's part of the match set.
@@ -99,6 +84,12 @@ impl<S: Shell> Worker<S> {
         set: &MatchSet,
         shell: &mut S,
     ) {
+        let is_late = id.is_none() && set.is_durable() && message.qos > QoS::AtMostOnce;
+        let id = if is_late {
+            self.store_late(message, kept, set)
+        } else {
+            id
+        };
         for target in set.of(self.id) {
             if let Some(session) = self.sessions.get_mut(target.slot) {
                 let mut out = Out {

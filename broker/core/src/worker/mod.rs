@@ -11,6 +11,7 @@ mod hooks;
 mod line;
 mod moves;
 mod publish;
+mod retain;
 mod subscribe;
 
 use std::cmp::Reverse;

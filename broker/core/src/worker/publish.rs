@@ -261,18 +261,8 @@ impl<S: Shell> Worker<S> {
                 id: message_id,
                 message: Arc::clone(message),
             });
-            for (_, target) in set.iter().filter(|(_, target)| target.durable) {
-                if let Some(grant) = target.grant(message.qos, message.publisher)
-                    && grant.qos > QoS::AtMostOnce
-                {
-                    let (session, qos) = (target.session, grant.qos);
-                    self.commits.push(Op::Enqueue {
-                        session,
-                        message: message_id,
-                        qos,
-                    });
-                }
-            }
+            let targets = set.iter().map(|(_, target)| target);
+            self.enqueue(message_id, message.as_ref().as_ref(), targets);
         }
         if message.retain {
             self.store_retained(slot, message);
@@ -289,6 +279,27 @@ impl<S: Shell> Worker<S> {
             });
         }
         id
+    }
+
+    /// Puts a stored message's receivers into the open batch.
+    pub(super) fn enqueue<'a>(
+        &mut self,
+        id: crate::ids::MessageId,
+        message: MessageRef<'_>,
+        targets: impl Iterator<Item = &'a crate::router::Target>,
+    ) {
+        for target in targets.filter(|target| target.durable) {
+            if let Some(grant) = target.grant(message.qos, message.publisher)
+                && grant.qos > QoS::AtMostOnce
+            {
+                let (session, message, qos) = (target.session, id, grant.qos);
+                self.commits.push(Op::Enqueue {
+                    session,
+                    message,
+                    qos,
+                });
+            }
+        }
     }
 
     /// Puts a change of the retained messages into the open batch.

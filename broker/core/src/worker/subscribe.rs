@@ -388,9 +388,33 @@ impl<S: Shell> Worker<S> {
             retained.retain(|queued| queued.qos > QoS::AtMostOnce);
         }
         if result.is_ok() && !retained.is_empty() {
+            let retained = self.still_retained(place, retained);
             self.queue_all(place, retained, shell);
             self.drain(now, place, shell);
         }
+    }
+
+    /// Without what another message took the place of meanwhile: that one came to the session by
+    /// itself, and what it replaced would come after it.
+    fn still_retained(&mut self, place: SessionSlot, mut retained: Vec<Queued>) -> Vec<Queued> {
+        let Some(session) = self.sessions.get(place) else {
+            return Vec::new();
+        };
+        let Some(tenant) = self.shared.tenant(session.state.tenant) else {
+            return Vec::new();
+        };
+        let now_retained = tenant.retained();
+        retained.retain(|queued| {
+            let is_still = now_retained
+                .get(queued.message.topic())
+                .is_some_and(|message| Arc::ptr_eq(message, &queued.message));
+            if let (false, Some(message)) = (is_still, queued.id) {
+                let session = session.state.id;
+                self.commits.push(Op::Dequeue { session, message });
+            }
+            is_still
+        });
+        retained
     }
 
     fn unsubscribe(
@@ -423,13 +447,18 @@ impl<S: Shell> Worker<S> {
                     continue;
                 }
             };
-            let Some(before) = state.subscriptions.remove(&filter) else {
-                codes.push(ReasonCode::NoSubscriptionExisted);
+            let before = state.subscriptions.remove(&filter);
+            codes.push(match before {
+                Some(_) => ReasonCode::Success,
+                None => ReasonCode::NoSubscriptionExisted,
+            });
+            // What is gone may come back if its commit fails: it has to go by this one's then.
+            let is_changing = session.changes.contains_key(&filter);
+            if before.is_none() && !is_changing {
                 continue;
-            };
-            codes.push(ReasonCode::Success);
+            }
             if durable {
-                begin_change(&mut session.changes, &filter, Some(before));
+                begin_change(&mut session.changes, &filter, before);
                 self.commits.push(Op::SubscriptionEnd {
                     session: id,
                     filter: filter.clone(),

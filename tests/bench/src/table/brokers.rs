@@ -39,10 +39,12 @@ impl Contender {
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Dev(None) => "dev".to_owned(),
-            Self::Dev(Some(workers)) => format!(
-                "dev, {workers} worker{}",
-                if *workers == 1 { "" } else { "s" }
-            ),
+            Self::Dev(Some(workers)) => {
+                format!(
+                    "dev, {workers} worker{}",
+                    if *workers == 1 { "" } else { "s" }
+                )
+            }
             Self::Created { name, .. } => (*name).to_owned(),
             Self::Mosquitto => "mosquitto".to_owned(),
         }
