@@ -29,12 +29,8 @@ pub trait Component {
 }
 
 fn with_plugin<C: Component, T>(call: impl FnOnce(&mut C::Plugin) -> T) -> T {
-    C::slot().with_borrow_mut(|slot| {
-        call(
-            slot.as_mut()
-                .expect("the broker calls init before any hook"),
-        )
-    })
+    C::slot()
+        .with_borrow_mut(|slot| call(slot.as_mut().expect("the broker calls init before any hook")))
 }
 
 impl<C: Component> lifecycle_export::Guest for C {
@@ -109,9 +105,6 @@ impl<C: Component<Plugin: OnPublish>> on_publish_export::Guest for C {
 
 impl From<Denial> for backend::Denial {
     fn from(denial: Denial) -> Self {
-        backend::Denial {
-            code: denial.code,
-            reason: denial.reason,
-        }
+        backend::Denial { code: denial.code, reason: denial.reason }
     }
 }

@@ -42,9 +42,7 @@ pub const START_UNIX_MS: u64 = 1_700_000_000_000;
 /// # Errors
 /// What [`Plugin::init`] answers.
 pub fn start<P: Plugin>(config: &str) -> Result<P, String> {
-    P::init(&Startup(&backend::Startup {
-        config: config.to_owned(),
-    }))
+    P::init(&Startup(&backend::Startup { config: config.to_owned() }))
 }
 
 /// A connection to show to a hook; change its fields freely.
@@ -141,13 +139,7 @@ pub fn will(topic: &str) -> Request {
 
 fn request(action: Action, topic: &str) -> Request {
     let topic = topic.to_owned();
-    Request {
-        action,
-        topic,
-        qos: QoS::AtMostOnce,
-        retain: false,
-        payload_length: 0,
-    }
+    Request { action, topic, qos: QoS::AtMostOnce, retain: false, payload_length: 0 }
 }
 
 /// What came of [`authenticate`].
@@ -181,10 +173,7 @@ pub fn authenticate<P: Authenticate>(
     let grant = backend::Grant::default();
     let connection = types::Connection(connection);
     let decision = plugin.authenticate(&connection, password, &types::Grant(&grant));
-    Authenticated {
-        decision,
-        grant: grant.0.into_inner(),
-    }
+    Authenticated { decision, grant: grant.0.into_inner() }
 }
 
 /// What came of [`authorize`].
@@ -204,10 +193,7 @@ pub fn authorize<P: Authorize>(
 ) -> Authorized {
     let cache = backend::CacheHint::default();
     let decision = plugin.authorize(&types::Connection(connection), request, &CacheHint(&cache));
-    Authorized {
-        decision,
-        cache_ttl_ms: cache.0.into_inner(),
-    }
+    Authorized { decision, cache_ttl_ms: cache.0.into_inner() }
 }
 
 /// What came of [`on_publish`].
@@ -225,15 +211,10 @@ pub fn on_publish<P: OnPublish>(
     connection: &Connection,
     message: &Message,
 ) -> Published {
-    let message = backend::Message {
-        original: message.clone(),
-        changed: RefCell::new(message.clone()),
-    };
+    let message =
+        backend::Message { original: message.clone(), changed: RefCell::new(message.clone()) };
     let verdict = plugin.on_publish(&types::Connection(connection), &types::Message(&message));
-    Published {
-        verdict,
-        message: message.changed.into_inner(),
-    }
+    Published { verdict, message: message.changed.into_inner() }
 }
 
 /// Moves both of this thread's clocks forward.
@@ -374,9 +355,7 @@ pub(crate) mod backend {
 
         pub(crate) fn user_property(&self, name: &str) -> Option<String> {
             let mut properties = self.original.user_properties.iter();
-            properties
-                .find(|(key, _)| key == name)
-                .map(|(_, value)| value.clone())
+            properties.find(|(key, _)| key == name).map(|(_, value)| value.clone())
         }
 
         pub(crate) fn set_topic(&self, topic: &str) {
@@ -409,10 +388,7 @@ pub(crate) mod backend {
         }
 
         pub(crate) fn set_attribute(&self, name: &str, value: &str) {
-            self.0
-                .borrow_mut()
-                .attributes
-                .insert(name.to_owned(), value.to_owned());
+            self.0.borrow_mut().attributes.insert(name.to_owned(), value.to_owned());
         }
 
         pub(crate) fn set_expires_at(&self, unix_seconds: u64) {
@@ -458,10 +434,7 @@ pub(crate) mod backend {
                 return Err(error);
             }
             let expires_at_ms = ttl_ms.map(|ttl| services.elapsed_ms + u64::from(ttl));
-            let stored = Stored {
-                value: value.to_vec(),
-                expires_at_ms,
-            };
+            let stored = Stored { value: value.to_vec(), expires_at_ms };
             services.kv.insert(key.to_owned(), stored);
             Ok(())
         })

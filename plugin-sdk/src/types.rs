@@ -242,10 +242,7 @@ pub struct Denial {
 impl Denial {
     /// A refusal with a reason.
     pub fn new(code: u8, reason: impl Into<String>) -> Self {
-        Denial {
-            code,
-            reason: Some(reason.into()),
-        }
+        Denial { code, reason: Some(reason.into()) }
     }
 }
 
@@ -285,10 +282,7 @@ pub enum Verdict {
 impl Verdict {
     /// Acknowledges the message and forgets it.
     pub fn discard() -> Self {
-        Verdict::Drop(Denial {
-            code: reason_code::SUCCESS,
-            reason: None,
-        })
+        Verdict::Drop(Denial { code: reason_code::SUCCESS, reason: None })
     }
 
     /// Refuses the message.

@@ -14,9 +14,7 @@ impl Plugin for Scribe {
     fn init(startup: &Startup<'_>) -> Result<Self, String> {
         match startup.config().as_str() {
             "bad" => Err(format!("{}: bad", startup.tenant())),
-            config => Ok(Scribe {
-                config: config.to_owned(),
-            }),
+            config => Ok(Scribe { config: config.to_owned() }),
         }
     }
 }
@@ -34,52 +32,26 @@ impl Authenticate for Scribe {
         }
         grant.set_attribute("color", &connection.attribute("color").unwrap_or_default());
         grant.set_expires_at(clock::now_unix_ms() / 1000 + 1);
-        if password.is_some() {
-            Decision::Allow
-        } else {
-            Decision::bad_credentials("no password")
-        }
+        if password.is_some() { Decision::Allow } else { Decision::bad_credentials("no password") }
     }
 }
 
 impl OnPublish for Scribe {
     fn on_publish(&mut self, _: &Connection<'_>, message: &Message<'_>) -> Verdict {
-        let before = (
-            message.topic(),
-            message.payload(),
-            message.qos(),
-            message.retain(),
-        );
+        let before = (message.topic(), message.payload(), message.qos(), message.retain());
         message.set_topic(&self.config);
-        message.set_payload(
-            message
-                .user_property("payload")
-                .unwrap_or_default()
-                .as_bytes(),
-        );
+        message.set_payload(message.user_property("payload").unwrap_or_default().as_bytes());
         message.set_qos(QoS::ExactlyOnce);
         message.set_retain(true);
-        let after = (
-            message.topic(),
-            message.payload(),
-            message.qos(),
-            message.retain(),
-        );
-        if before == after {
-            Verdict::Pass
-        } else {
-            Verdict::discard()
-        }
+        let after = (message.topic(), message.payload(), message.qos(), message.retain());
+        if before == after { Verdict::Pass } else { Verdict::discard() }
     }
 }
 
 #[test]
 fn init_answers_the_plugin_or_its_error() {
     assert!(mock::start::<Scribe>("{}").is_ok());
-    assert_eq!(
-        mock::start::<Scribe>("bad").err().as_deref(),
-        Some("default: bad")
-    );
+    assert_eq!(mock::start::<Scribe>("bad").err().as_deref(), Some("default: bad"));
 }
 
 #[test]
@@ -87,18 +59,13 @@ fn what_authenticate_grants_is_seen() {
     let mut plugin: Scribe = mock::start("{}").unwrap();
     let mut connection = mock::Connection::new("c");
     connection.roles = vec!["a".to_owned(), "b".to_owned()];
-    connection
-        .attributes
-        .insert("color".to_owned(), "red".to_owned());
+    connection.attributes.insert("color".to_owned(), "red".to_owned());
     let answer = mock::authenticate(&mut plugin, &connection, Some(b"x"));
     assert_eq!(answer.decision, Decision::Allow);
     assert_eq!(answer.grant.principal.as_deref(), Some("c"));
     assert_eq!(answer.grant.roles, ["a", "b"]);
     assert_eq!(answer.grant.attributes["color"], "red");
-    assert_eq!(
-        answer.grant.expires_at,
-        Some(mock::START_UNIX_MS / 1000 + 1)
-    );
+    assert_eq!(answer.grant.expires_at, Some(mock::START_UNIX_MS / 1000 + 1));
     let answer = mock::authenticate(&mut plugin, &connection, None);
     assert_eq!(answer.decision, Decision::bad_credentials("no password"));
 }
@@ -133,20 +100,14 @@ fn a_stored_value_lives_until_its_time_is_over() {
     kv::remove("k");
     assert_eq!(kv::get("k"), None);
     mock::fail_kv(None);
-    assert_eq!(
-        kv::set("k", &vec![0; 1 << 20], None),
-        Err(kv::Error::TooLarge)
-    );
+    assert_eq!(kv::set("k", &vec![0; 1 << 20], None), Err(kv::Error::TooLarge));
 }
 
 #[test]
 fn logged_lines_are_taken_once() {
     log::warn("one");
     log::info("two");
-    let lines = [
-        (log::Level::Warn, "one".to_owned()),
-        (log::Level::Info, "two".to_owned()),
-    ];
+    let lines = [(log::Level::Warn, "one".to_owned()), (log::Level::Info, "two".to_owned())];
     assert_eq!(mock::take_logs(), lines);
     assert_eq!(mock::take_logs(), []);
 }

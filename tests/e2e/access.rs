@@ -74,11 +74,7 @@ fn the_right_password_connects_and_any_other_is_refused_alike() {
 #[test]
 fn without_credentials_nobody_connects() {
     with_rules(two_users, |case| {
-        let codes: &[u8] = if case.version.is_v5() {
-            &[0x86, 0x87]
-        } else {
-            &[4, 5]
-        };
+        let codes: &[u8] = if case.version.is_v5() { &[0x86, 0x87] } else { &[4, 5] };
         let (mut client, connack) = case.try_open(&case.connect("a"));
         assert!(codes.contains(&connack.code), "{connack:?}");
         assert_eq!(client.rest(), []);
@@ -108,20 +104,13 @@ fn anonymous_clients_connect_when_the_order_says_so() {
     let instance = Instance::create();
     two_users(&instance);
     let order = "auth.order=[\"password\", \"anonymous\"]";
-    each(
-        &instance.run(&[order, "access.order=[\"rules\"]"]),
-        |case| {
-            let mut anonymous = case.client("a");
-            anonymous.subscribe("open/x", 1);
-            anonymous.publish("open/x", "x", 1);
-            assert_eq!(anonymous.texts(1), ["x"]);
-            assert_ne!(
-                refused(case, "alice", "wrong").code,
-                0,
-                "a wrong password is not anonymous"
-            );
-        },
-    );
+    each(&instance.run(&[order, "access.order=[\"rules\"]"]), |case| {
+        let mut anonymous = case.client("a");
+        anonymous.subscribe("open/x", 1);
+        anonymous.publish("open/x", "x", 1);
+        assert_eq!(anonymous.texts(1), ["x"]);
+        assert_ne!(refused(case, "alice", "wrong").code, 0, "a wrong password is not anonymous");
+    });
 }
 
 #[test]
@@ -137,10 +126,7 @@ fn a_denied_publish_is_answered_and_neither_delivered_nor_retained_3_3_5_2() {
         let mut publisher = login(case, "alice", "p");
         for retain in [false, true] {
             for qos in 0..3 {
-                let message = Publish {
-                    retain,
-                    ..Publish::new("closed/x", "secret").qos(qos, 0)
-                };
+                let message = Publish { retain, ..Publish::new("closed/x", "secret").qos(qos, 0) };
                 let expected = if qos == 0 { 0 } else { denied(case) };
                 assert_eq!(publisher.publish_message(message), expected, "QoS {qos}");
             }
@@ -190,10 +176,8 @@ fn an_empty_retained_publish_without_the_right_deletes_nothing() {
 fn a_denied_filter_has_its_code_beside_granted_ones_3_9_3_1() {
     with_rules(two_users, |case| {
         let mut client = login(case, "alice", "a");
-        let subscribe = Subscribe::new(9)
-            .filter("open/a", 1)
-            .filter("closed/a", 1)
-            .filter("open/b", 2);
+        let subscribe =
+            Subscribe::new(9).filter("open/a", 1).filter("closed/a", 1).filter("open/b", 2);
         assert_eq!(client.suback(&subscribe, 9), [1, denied_filter(case), 2]);
         client.publish("open/b", "x", 1);
         assert_eq!(client.texts(1), ["x"]);
@@ -269,10 +253,7 @@ fn arrives(publisher: &mut Client, watcher: &mut Client, topic: &str) -> bool {
     if first == "marker" {
         return false;
     }
-    assert_eq!(
-        (first.as_str(), watcher.message().text().as_str()),
-        (topic, "marker")
-    );
+    assert_eq!((first.as_str(), watcher.message().text().as_str()), (topic, "marker"));
     true
 }
 
@@ -298,11 +279,7 @@ fn variables_stand_for_the_client_and_its_user() {
             ("name/bob/x".to_owned(), false),
             ("name/ALICE/x".to_owned(), false),
         ] {
-            assert_eq!(
-                arrives(&mut client, &mut watcher, &topic),
-                expected,
-                "{topic}"
-            );
+            assert_eq!(arrives(&mut client, &mut watcher, &topic), expected, "{topic}");
         }
     });
 }
@@ -320,13 +297,7 @@ fn a_client_named_like_a_wildcard_gains_nothing() {
             if connack.code != 0 {
                 continue;
             }
-            for filter in [
-                "own/+/x",
-                "own/#",
-                "own/+/#",
-                "own/a/b/x",
-                &format!("own/{id}/x"),
-            ] {
+            for filter in ["own/+/x", "own/#", "own/+/#", "own/a/b/x", &format!("own/{id}/x")] {
                 let id = client.packet_id();
                 client.send(Subscribe::new(id).filter(filter, 0).encode(case.version));
                 match client.receive_or_end() {
@@ -369,10 +340,7 @@ fn a_will_that_is_not_allowed_is_never_published() {
         let mut watcher = login(case, "bob", "w");
         watcher.subscribe("#", 1);
         let will = Will::new("closed/will", "gone").qos(1).retain();
-        let connect = case
-            .connect("a")
-            .login("alice", "alice-password")
-            .will(will);
+        let connect = case.connect("a").login("alice", "alice-password").will(will);
         let (client, connack) = case.try_open(&connect);
         if connack.code == 0 {
             client.cut();
@@ -382,10 +350,7 @@ fn a_will_that_is_not_allowed_is_never_published() {
         login(case, "alice", "p").publish("open/marker", "marker", 1);
         assert_eq!(watcher.texts(1), ["marker"]);
         let allowed = Will::new("open/will", "gone").qos(1);
-        let connect = case
-            .connect("b")
-            .login("alice", "alice-password")
-            .will(allowed);
+        let connect = case.connect("b").login("alice", "alice-password").will(allowed);
         case.open(&connect).cut();
         assert_eq!(watcher.texts(1), ["gone"]);
     });
@@ -413,11 +378,7 @@ fn changes_count_for_the_next_connection_of_a_running_broker() {
         let mut client = login(case, &user, "c");
         assert_eq!(client.publish("news/x", "x", 1), denied(case));
         instance.cli_with(&["user", "passwd", &user, "--password-stdin"], "another\n");
-        assert_ne!(
-            refused(case, &user, &password).code,
-            0,
-            "the old password, cached or not"
-        );
+        assert_ne!(refused(case, &user, &password).code, 0, "the old password, cached or not");
         assert_eq!(refused(case, &user, "another").code, 0);
         instance.cli(&["user", "rm", &user]);
         assert_ne!(refused(case, &user, "another").code, 0);
@@ -484,10 +445,7 @@ fn the_broker_that_create_makes_lets_a_device_use_its_own_topics_only() {
         assert_eq!(device.publish("devices/other/state", "x", 1), denied(case));
         assert_eq!(device.publish("elsewhere", "x", 2), denied(case));
         device.subscribe(&format!("commands/{own}/#"), 1);
-        assert_eq!(
-            device.try_subscribe("commands/other/#", 1),
-            denied_filter(case)
-        );
+        assert_eq!(device.try_subscribe("commands/other/#", 1), denied_filter(case));
         assert_eq!(device.try_subscribe("commands/+/x", 1), denied_filter(case));
         assert_eq!(device.try_subscribe("#", 1), denied_filter(case));
         device.assert_quiet();
@@ -504,18 +462,12 @@ fn a_refusal_says_why_only_to_clients_that_want_to_know_3_1_2_29() {
         let mut client = case.open(&connect.property(Property::RequestProblemInformation(0)));
         client.send(Publish::new("closed/x", "x").qos(1, 3).encode(case.version));
         match client.receive() {
-            Packet::Ack {
-                code: 0x87,
-                properties,
-                ..
-            } => assert_eq!(properties, []),
+            Packet::Ack { code: 0x87, properties, .. } => assert_eq!(properties, []),
             other => panic!("{other:?}"),
         }
         client.send(Subscribe::new(4).filter("closed/x", 1).encode(case.version));
         match client.receive() {
-            Packet::Suback {
-                codes, properties, ..
-            } => {
+            Packet::Suback { codes, properties, .. } => {
                 assert_eq!((codes, properties), (vec![0x87], vec![]));
             }
             other => panic!("{other:?}"),
@@ -553,10 +505,7 @@ fn a_rule_that_came_while_the_client_was_away_holds_for_its_session() {
     two_users(&instance);
     each(&instance.run(&["access.order=[\"rules\"]"]), |case| {
         let own = case.client_id("away");
-        let bob = case
-            .connect("away")
-            .persistent()
-            .login("bob", "bob-password");
+        let bob = case.connect("away").persistent().login("bob", "bob-password");
         let mut away = case.open(&bob);
         away.subscribe(&format!("open/{own}/#"), 1);
         away.subscribe(&format!("open/still/{own}"), 1);

@@ -49,15 +49,10 @@ fn files_of_an_instance_are_for_their_owner_only() {
     let closed = mode(&instance.path()) & 0o077 == 0;
     for entry in std::fs::read_dir(instance.path()).unwrap() {
         let path = entry.unwrap().path();
-        let private = path
-            .extension()
-            .is_some_and(|end| ["db", "sock", "key"].iter().any(|e| end == *e));
+        let private =
+            path.extension().is_some_and(|end| ["db", "sock", "key"].iter().any(|e| end == *e));
         let others = mode(&path) & 0o077;
-        assert!(
-            closed || !private || others == 0,
-            "{} is {others:o} to others",
-            path.display()
-        );
+        assert!(closed || !private || others == 0, "{} is {others:o} to others", path.display());
     }
 }
 
@@ -77,10 +72,8 @@ fn users_are_added_listed_and_removed() {
         assert!(again.stderr.contains("carol"), "{again:?}");
         instance.cli(&["user", "rm", "carol"]);
         assert!(!instance.cli(&["user", "list"]).contains("carol"));
-        for gone in [
-            &["user", "rm", "carol"][..],
-            &["user", "passwd", "carol", "--password-stdin"],
-        ] {
+        for gone in [&["user", "rm", "carol"][..], &["user", "passwd", "carol", "--password-stdin"]]
+        {
             let ran = instance.try_cli(gone, "x\n");
             assert_eq!(ran.code, 1, "{ran:?}");
         }
@@ -108,14 +101,8 @@ fn rules_are_added_listed_and_removed() {
             assert!(list.contains(word), "{word:?} in:\n{list}");
         }
         let json = instance.json(&["acl", "list"]);
-        let rules = json
-            .as_array()
-            .or_else(|| json.get("rules")?.as_array())
-            .expect("a list");
-        let rule = rules
-            .iter()
-            .find(|rule| rule.to_string().contains("shop/secret"))
-            .unwrap();
+        let rules = json.as_array().or_else(|| json.get("rules")?.as_array()).expect("a list");
+        let rule = rules.iter().find(|rule| rule.to_string().contains("shop/secret")).unwrap();
         let id = rule["id"].to_string();
         instance.cli(&["acl", "rm", &id]);
         assert!(!instance.cli(&["acl", "list"]).contains("shop/secret"));
@@ -126,15 +113,7 @@ fn rules_are_added_listed_and_removed() {
 #[test]
 fn patterns_that_cannot_be_are_refused_with_what_is_allowed() {
     offline_and_online(|instance| {
-        for pattern in [
-            "a/#/b",
-            "a+",
-            "",
-            "${user}/x",
-            "x${clientid}/y",
-            "${clientid",
-            "a/${}",
-        ] {
+        for pattern in ["a/#/b", "a+", "", "${user}/x", "x${clientid}/y", "${clientid", "a/${}"] {
             let arguments = ["acl", "allow", "publish", pattern, "--to", "all"];
             let ran = instance.try_cli(&arguments, "");
             assert!([1, 2].contains(&ran.code), "{pattern:?}: {ran:?}");
@@ -174,10 +153,7 @@ fn status_tells_of_a_running_broker_and_of_one_that_is_not() {
     }
     let instance = Instance::create();
     let ran = instance.try_cli(&["status"], "");
-    assert!(
-        !(ran.stdout.clone() + &ran.stderr).trim().is_empty(),
-        "{ran:?}"
-    );
+    assert!(!(ran.stdout.clone() + &ran.stderr).trim().is_empty(), "{ran:?}");
     let broker = instance.run(&["auth.order=[\"anonymous\"]"]);
     let case = Case::new(&broker, Version::V5);
     let _client = case.client("a");
@@ -191,22 +167,9 @@ fn plugins_are_listed_and_checked() {
     offline_and_online(|instance| {
         assert!(instance.cli(&["plugin", "list"]).contains("own-topics"));
         instance.json(&["plugin", "list"]);
-        let good = instance.cli(&[
-            "plugin",
-            "check",
-            &component("fixtures/minimal/minimal.wasm"),
-        ]);
-        assert!(
-            good.contains("minimal") && good.contains("authorize"),
-            "{good}"
-        );
-        for bad in [
-            "not-wasm",
-            "no-manifest",
-            "missing-export",
-            "wrong-abi",
-            "core-module",
-        ] {
+        let good = instance.cli(&["plugin", "check", &component("fixtures/minimal/minimal.wasm")]);
+        assert!(good.contains("minimal") && good.contains("authorize"), "{good}");
+        for bad in ["not-wasm", "no-manifest", "missing-export", "wrong-abi", "core-module"] {
             let file = component(&format!("fixtures/minimal/{bad}.wasm"));
             let ran = instance.try_cli(&["plugin", "check", &file], "");
             assert!([1, 2].contains(&ran.code), "{bad}: {ran:?}");
@@ -233,13 +196,7 @@ fn help_and_version_are_answered_everywhere() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    for words in [
-        "--help",
-        "--version",
-        "run --help",
-        "acl allow --help",
-        "user add --help",
-    ] {
+    for words in ["--help", "--version", "run --help", "acl allow --help", "user add --help"] {
         let words: Vec<&str> = words.split(' ').collect();
         let ran = run(&words, directory.path(), "");
         assert_eq!(ran.code, 0, "{words:?}: {ran:?}");

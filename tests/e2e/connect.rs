@@ -79,10 +79,7 @@ fn an_empty_client_identifier_gets_a_unique_one_and_learns_it_3_1_3_6_3_2_2_16()
         second.assert_quiet();
         if case.version.is_v5() {
             let (a, b) = (assigned_id(&connack), assigned_id(&other));
-            assert!(
-                a.as_deref().is_some_and(|id| !id.is_empty()),
-                "[MQTT-3.1.3-7] {connack:?}"
-            );
+            assert!(a.as_deref().is_some_and(|id| !id.is_empty()), "[MQTT-3.1.3-7] {connack:?}");
             assert_ne!(a, b);
         }
     });
@@ -91,16 +88,12 @@ fn an_empty_client_identifier_gets_a_unique_one_and_learns_it_3_1_3_6_3_2_2_16()
 #[test]
 fn an_assigned_client_identifier_resumes_its_session_3_1_3_7() {
     v5(|case| {
-        let connect = Connect::new(case.version, "")
-            .resuming()
-            .session_expiry(300);
+        let connect = Connect::new(case.version, "").resuming().session_expiry(300);
         let (client, connack) = case.open_with(&connect);
         assert!(!connack.session_present);
         client.cut();
         let id = assigned_id(&connack).expect("an assigned identifier");
-        let again = Connect::new(case.version, &id)
-            .resuming()
-            .session_expiry(300);
+        let again = Connect::new(case.version, &id).resuming().session_expiry(300);
         let (_client, connack) = case.open_with(&again);
         assert!(connack.session_present);
     });
@@ -125,10 +118,7 @@ fn an_unknown_protocol_level_is_refused_and_closed_3_1_2_2() {
             client.send(connect.encode());
             let answer = client.rest_bytes();
             let refusals: [&[u8]; 2] = [&[0x20, 2, 0, 1], &[0x20, 3, 0, 0x84, 0]];
-            assert!(
-                refusals.contains(&answer.as_slice()),
-                "level {level}: {answer:02x?}"
-            );
+            assert!(refusals.contains(&answer.as_slice()), "level {level}: {answer:02x?}");
         }
     });
 }
@@ -143,10 +133,7 @@ fn another_protocol_name_ends_the_connection_3_1_2_1() {
             client.send(connect.encode());
             let answer = client.rest_bytes();
             let refusals: [&[u8]; 3] = [&[], &[0x20, 2, 0, 1], &[0x20, 3, 0, 0x84, 0]];
-            assert!(
-                refusals.contains(&answer.as_slice()),
-                "{name:?}: {answer:02x?}"
-            );
+            assert!(refusals.contains(&answer.as_slice()), "{name:?}: {answer:02x?}");
         }
     });
 }
@@ -219,11 +206,7 @@ fn fields_that_no_flag_announces_are_refused_3_1_2_16_18() {
         trailing.trailing = vec![0];
         let mut unannounced = case.connect("a").login("user", "password");
         unannounced.flip_flags = 0xc0;
-        refused(
-            case,
-            &[0x81, 0x82],
-            [trailing.encode(), unannounced.encode()],
-        );
+        refused(case, &[0x81, 0x82], [trailing.encode(), unannounced.encode()]);
     });
 }
 
@@ -242,32 +225,16 @@ fn a_password_without_user_name_is_refused_by_3_1_1_and_accepted_by_5_3_1_2_22()
 
 #[test]
 fn strings_of_connect_must_be_utf8_without_u0000_1_5_4_1_1_5_4_2() {
-    let bad: [&[u8]; 6] = [
-        b"a\0b",
-        b"\xff",
-        b"\xc0\x80",
-        b"\xed\xa0\x80",
-        b"a\xe2\x82",
-        b"\xf4\x90\x80\x80",
-    ];
+    let bad: [&[u8]; 6] =
+        [b"a\0b", b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"a\xe2\x82", b"\xf4\x90\x80\x80"];
     both(|case| {
         for text in bad {
-            let id = Connect {
-                client_id: text.to_vec(),
-                ..case.connect("a")
-            };
-            let user = Connect {
-                username: Some(text.to_vec()),
-                ..case.connect("a")
-            };
+            let id = Connect { client_id: text.to_vec(), ..case.connect("a") };
+            let user = Connect { username: Some(text.to_vec()), ..case.connect("a") };
             let mut will = Will::new("", "x");
             will.topic = text.to_vec();
             let will = case.connect("a").will(will);
-            refused(
-                case,
-                &[0x81, 0x85, 0x90],
-                [id, user, will].map(|connect| connect.encode()),
-            );
+            refused(case, &[0x81, 0x85, 0x90], [id, user, will].map(|connect| connect.encode()));
         }
     });
 }
@@ -285,10 +252,7 @@ fn a_will_topic_must_be_a_topic_name() {
 #[test]
 fn a_truncated_connect_is_malformed_3_1_4_1() {
     both(|case| {
-        let connect = case
-            .connect("a")
-            .will(Will::new("w", "x"))
-            .login("user", "password");
+        let connect = case.connect("a").will(Will::new("w", "x")).login("user", "password");
         let whole = connect.encode();
         let body = &whole[2..];
         let truncated = (0..body.len()).map(|length| frame(0x10, &body[..length]));
@@ -310,10 +274,7 @@ fn properties_of_connect_are_checked() {
         (&[0x82], vec![ReceiveMaximum(0)]),
         (&[0x82], vec![ReceiveMaximum(1), ReceiveMaximum(1)]),
         (&[0x82], vec![MaximumPacketSize(0)]),
-        (
-            &[0x82],
-            vec![MaximumPacketSize(100), MaximumPacketSize(100)],
-        ),
+        (&[0x82], vec![MaximumPacketSize(100), MaximumPacketSize(100)]),
         (&[0x82], vec![TopicAliasMaximum(0), TopicAliasMaximum(0)]),
         (&[0x82], vec![RequestProblemInformation(2)]),
         (&[0x82], vec![RequestResponseInformation(2)]),
@@ -332,10 +293,7 @@ fn properties_of_connect_are_checked() {
     v5(|case| {
         for (codes, properties) in &cases {
             eprintln!("{properties:?}");
-            let connect = Connect {
-                properties: properties.clone(),
-                ..case.connect("a")
-            };
+            let connect = Connect { properties: properties.clone(), ..case.connect("a") };
             refused(case, codes, [connect.encode()]);
         }
     });
@@ -354,10 +312,7 @@ fn properties_of_a_will_are_checked() {
     v5(|case| {
         for (codes, properties) in &cases {
             eprintln!("{properties:?}");
-            let will = Will {
-                properties: properties.clone(),
-                ..Will::new("w", "x")
-            };
+            let will = Will { properties: properties.clone(), ..Will::new("w", "x") };
             refused(case, codes, [case.connect("a").will(will).encode()]);
         }
     });
@@ -366,9 +321,7 @@ fn properties_of_a_will_are_checked() {
 #[test]
 fn an_unknown_authentication_method_is_refused_with_0x8c_4_12_0_1() {
     v5(|case| {
-        let connect = case
-            .connect("a")
-            .property(Property::AuthMethod("SCRAM-UNKNOWN".into()));
+        let connect = case.connect("a").property(Property::AuthMethod("SCRAM-UNKNOWN".into()));
         refused(case, &[0x8c], [connect.encode()]);
     });
 }
@@ -422,10 +375,7 @@ fn the_first_packet_must_be_a_connect_3_1_0_1() {
             let mut client = case.dial();
             client.send(packet);
             let said = client.rest_bytes();
-            assert!(
-                said.first().is_none_or(|first| *first == 0x20),
-                "{said:02x?}"
-            );
+            assert!(said.first().is_none_or(|first| *first == 0x20), "{said:02x?}");
         }
     });
 }

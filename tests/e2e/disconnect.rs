@@ -35,13 +35,7 @@ fn what_precedes_a_disconnect_is_done() {
         for number in 0..20 {
             let mut client = case.client("a");
             let before = Publish::new(&case.topic("t"), number.to_string()).qos(1, 1);
-            client.send(
-                [
-                    before.encode(case.version),
-                    disconnect(case.version, 0, &[]),
-                ]
-                .concat(),
-            );
+            client.send([before.encode(case.version), disconnect(case.version, 0, &[])].concat());
             assert_eq!(subscriber.texts(1), [number.to_string()]);
         }
     });
@@ -50,14 +44,10 @@ fn what_precedes_a_disconnect_is_done() {
 #[test]
 fn reason_codes_that_a_client_may_send_are_taken_3_14_2_1() {
     v5(|case| {
-        let codes = [
-            0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99,
-        ];
+        let codes =
+            [0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99];
         for code in codes {
-            let properties = [
-                Property::ReasonString("bye".into()),
-                Property::user("a", "b"),
-            ];
+            let properties = [Property::ReasonString("bye".into()), Property::user("a", "b")];
             case.client("a").disconnect_with(code, &properties);
             let mut short = case.client("a");
             short.send(frame(0xe0, &[code]));

@@ -16,9 +16,7 @@ fn window(client: &mut Client, count: usize) -> Vec<Publish> {
 }
 
 fn receiving(case: &Case<'_>, maximum: u16, qos: u8) -> Client {
-    let connect = case
-        .connect("s")
-        .property(Property::ReceiveMaximum(maximum));
+    let connect = case.connect("s").property(Property::ReceiveMaximum(maximum));
     let mut client = case.open(&connect);
     client.subscribe(&case.topic("t"), qos);
     client
@@ -118,26 +116,17 @@ fn a_client_that_exceeds_the_servers_receive_maximum_is_told_0x93_3_3_4_7() {
             return;
         };
         for id in 1..=maximum {
-            client.send(
-                Publish::new(&case.topic("t"), "x")
-                    .qos(2, id)
-                    .encode(case.version),
-            );
+            client.send(Publish::new(&case.topic("t"), "x").qos(2, id).encode(case.version));
             assert!(client.ack(Ack::Pubrec, id) < 0x80);
         }
         client.assert_quiet();
-        client.send(
-            Publish::new(&case.topic("t"), "x")
-                .qos(2, maximum + 1)
-                .encode(case.version),
-        );
+        client.send(Publish::new(&case.topic("t"), "x").qos(2, maximum + 1).encode(case.version));
         client.expect_end(&[0x93]);
     });
 }
 
 fn with_size(case: &Case<'_>, bytes: u32) -> Connect {
-    case.connect("s")
-        .property(Property::MaximumPacketSize(bytes))
+    case.connect("s").property(Property::MaximumPacketSize(bytes))
 }
 
 #[test]
@@ -150,11 +139,7 @@ fn a_message_over_the_clients_maximum_packet_size_is_left_out_and_the_next_one_f
         for round in 0..10 {
             publisher.publish(&case.topic("t"), vec![b'x'; 300], round % 3);
             publisher.publish(&case.topic("t"), round.to_string(), 1 + round % 2);
-            assert_eq!(
-                subscriber.message().text(),
-                round.to_string(),
-                "[MQTT-3.1.2-25]"
-            );
+            assert_eq!(subscriber.message().text(), round.to_string(), "[MQTT-3.1.2-25]");
         }
         subscriber.assert_quiet();
     });
@@ -168,17 +153,9 @@ fn the_limit_of_the_packet_size_is_exact() {
         let mut publisher = case.client("p");
         let sized = |bytes: usize| {
             let empty = Publish::new(&case.topic("t"), "");
-            let overhead = Publish {
-                payload: vec![0; 126],
-                ..empty.clone()
-            }
-            .encode(case.version)
-            .len()
-                - 126;
-            Publish {
-                payload: vec![b'x'; bytes - overhead],
-                ..empty
-            }
+            let overhead =
+                Publish { payload: vec![0; 126], ..empty.clone() }.encode(case.version).len() - 126;
+            Publish { payload: vec![b'x'; bytes - overhead], ..empty }
         };
         for bytes in [201, 200, 202, 199] {
             let message = sized(bytes);
@@ -208,11 +185,7 @@ fn a_subscriber_that_does_not_read_costs_bounded_memory_and_harms_nobody() {
             publisher.publish(&case.topic("marker"), round.to_string(), 1);
             assert_eq!(quick.message().text(), round.to_string());
         }
-        let grown = case
-            .broker
-            .resident_bytes()
-            .unwrap_or(0)
-            .saturating_sub(before);
+        let grown = case.broker.resident_bytes().unwrap_or(0).saturating_sub(before);
         assert!(grown < 96 * MIB, "{} MiB more after 320 MiB", grown / MIB);
         // What it does get when it reads again is whole and ends with the newest marker or before.
         let got = slow.receive_publish();
@@ -242,11 +215,7 @@ fn a_publisher_that_does_not_read_its_acknowledgements_costs_bounded_memory() {
         let mut rude = case.client("rude");
         let before = case.broker.resident_bytes().unwrap_or(0);
         let chunk: Vec<u8> = (1..=4000u16)
-            .flat_map(|id| {
-                Publish::new(&case.topic("t"), "x")
-                    .qos(1, id)
-                    .encode(case.version)
-            })
+            .flat_map(|id| Publish::new(&case.topic("t"), "x").qos(1, id).encode(case.version))
             .collect();
         // As many as the broker takes without being read, at most a few seconds' worth.
         let begun = std::time::Instant::now();
@@ -258,16 +227,8 @@ fn a_publisher_that_does_not_read_its_acknowledgements_costs_bounded_memory() {
         let mut other = case.subscriber("other", "t", 0);
         other.publish(&case.topic("t"), "x", 0);
         other.receive_publish();
-        let grown = case
-            .broker
-            .resident_bytes()
-            .unwrap_or(0)
-            .saturating_sub(before);
-        assert!(
-            grown < 64 * MIB,
-            "{} MiB more after {sent} publishes",
-            grown / MIB
-        );
+        let grown = case.broker.resident_bytes().unwrap_or(0).saturating_sub(before);
+        assert!(grown < 64 * MIB, "{} MiB more after {sent} publishes", grown / MIB);
     });
 }
 

@@ -65,9 +65,7 @@ fn what_the_server_sends_does_not_keep_the_connection_alive() {
     both(|case| {
         let mut silent = case.open(&case.connect("a").keep_alive(1));
         silent.send(
-            crate::support::Subscribe::new(1)
-                .filter(case.topic("t"), 0)
-                .encode(case.version),
+            crate::support::Subscribe::new(1).filter(case.topic("t"), 0).encode(case.version),
         );
         let subscribed = Instant::now();
         let mut publisher = case.client("p");

@@ -1,16 +1,8 @@
 //! The broker from the outside: its binary, real sockets, MQTT by chapter for 3.1.1 and 5.
 //! What must not live here: anything that reads the broker's memory or links its crates.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "tests"
-)]
-#![allow(
-    clippy::wildcard_enum_match_arm,
-    reason = "a test names the packet that it awaits"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test names the packet that it awaits")]
 #![allow(clippy::disallowed_methods, reason = "deadlines of real sockets")]
 
 mod support;

@@ -16,11 +16,7 @@ const MALFORMED: &[u8] = &[0x81, 0x82];
 fn each_ends(case: &Case<'_>, codes: &[u8], packets: impl IntoIterator<Item = Vec<u8>>) {
     let mut witness = case.subscriber("witness", "witness", 1);
     for packet in packets {
-        eprintln!(
-            "{:?} {:02x?}",
-            case.version,
-            &packet[..packet.len().min(40)]
-        );
+        eprintln!("{:?} {:02x?}", case.version, &packet[..packet.len().min(40)]);
         let mut client = case.client("a");
         client.send(&packet);
         client.expect_end(codes);
@@ -80,11 +76,7 @@ fn packet_type_0_and_those_of_servers_end_the_connection() {
 fn auth_without_an_authentication_method_ends_the_connection_4_12_0_7() {
     v5(|case| {
         let reauthenticate = [&[0x19, 7, 0x15, 0, 4][..], b"NONE"].concat();
-        let packets = [
-            frame(0xf0, &[]),
-            frame(0xf0, &[0x18, 0]),
-            frame(0xf0, &reauthenticate),
-        ];
+        let packets = [frame(0xf0, &[]), frame(0xf0, &[0x18, 0]), frame(0xf0, &reauthenticate)];
         each_ends(case, &[0x81, 0x82, 0x8c], packets);
     });
 }
@@ -94,10 +86,7 @@ fn truncated_packets_end_the_connection() {
     both(|case| {
         let subscribe = Subscribe::new(1).filter("a/b", 0).encode(case.version);
         let unsubscribe = Unsubscribe::new(1).filter("a/b").encode(case.version);
-        let publish = Publish {
-            payload: vec![],
-            ..Publish::new("a/b", "")
-        };
+        let publish = Publish { payload: vec![], ..Publish::new("a/b", "") };
         let first = publish.encode(case.version);
         let second = publish.qos(1, 1).encode(case.version);
         let mut packets = Vec::new();
@@ -151,11 +140,7 @@ fn properties_that_acknowledgements_cannot_have_end_the_connection() {
         let with = |first: u8, properties: &[u8]| {
             frame(
                 first,
-                &[
-                    &[0, 1, 0, u8::try_from(properties.len()).unwrap()],
-                    properties,
-                ]
-                .concat(),
+                &[&[0, 1, 0, u8::try_from(properties.len()).unwrap()], properties].concat(),
             )
         };
         let reason = [0x1f, 0, 1, b'x'];
@@ -199,19 +184,9 @@ fn a_variable_byte_integer_that_is_not_minimal_ends_the_connection_1_5_5_1() {
     v5(|case| {
         let publish = [&[0x30, 6, 0, 1, b'a', 0x80, 0x00][..], b"x"].concat();
         let subscribe = [&[0x82, 8, 0, 1, 0x80, 0x00][..], &prefixed(b"a"), &[0]].concat();
-        let id = [
-            &[0x82, 10, 0, 1, 3, 0x0b, 0x81, 0x00][..],
-            &prefixed(b"a"),
-            &[0],
-        ]
-        .concat();
-        let packets = [
-            vec![0xc0, 0x80, 0x00],
-            vec![0xe0, 0x80, 0x80, 0x00],
-            publish,
-            subscribe,
-            id,
-        ];
+        let id = [&[0x82, 10, 0, 1, 3, 0x0b, 0x81, 0x00][..], &prefixed(b"a"), &[0]].concat();
+        let packets =
+            [vec![0xc0, 0x80, 0x00], vec![0xe0, 0x80, 0x80, 0x00], publish, subscribe, id];
         each_ends(case, &[0x81], packets);
     });
 }
@@ -256,14 +231,9 @@ fn a_topic_of_very_many_levels_harms_nobody() {
         let deep = case.topic(&"/".repeat(30_000));
         for bytes in [
             Publish::new(&deep, "x").encode(case.version),
-            Publish::new(&deep, "x")
-                .qos(1, 1)
-                .retain()
-                .encode(case.version),
+            Publish::new(&deep, "x").qos(1, 1).retain().encode(case.version),
             Subscribe::new(1).filter(&deep, 0).encode(case.version),
-            Subscribe::new(1)
-                .filter(deep.replace("//", "/+/"), 0)
-                .encode(case.version),
+            Subscribe::new(1).filter(deep.replace("//", "/+/"), 0).encode(case.version),
             Unsubscribe::new(1).filter(&deep).encode(case.version),
         ] {
             let mut client = case.client("a");
@@ -354,11 +324,7 @@ fn flood(case: &Case<'_>, mut client: Client, beginning: &[u8]) {
     client.end_sending();
     client.rest_bytes();
     case.client("after").assert_quiet();
-    let grown = case
-        .broker
-        .resident_bytes()
-        .unwrap_or(0)
-        .saturating_sub(before);
+    let grown = case.broker.resident_bytes().unwrap_or(0).saturating_sub(before);
     assert!(grown < 8 << 20, "{grown} bytes more after {beginning:02x?}");
 }
 
@@ -384,12 +350,8 @@ fn a_connect_that_lies_about_its_lengths_does_not_eat_memory() {
         let level = case.version.level();
         for header in [
             vec![0x10, 0xff, 0xff, 0xff, 0x7f],
-            vec![
-                0x10, 14, 0xff, 0xff, b'M', b'Q', b'T', b'T', level, 2, 0, 0, 0, 1, b'a', 0,
-            ],
-            vec![
-                0x10, 14, 0, 4, b'M', b'Q', b'T', b'T', level, 2, 0, 0, 0xff, 0xff, 0xff, 0x7f,
-            ],
+            vec![0x10, 14, 0xff, 0xff, b'M', b'Q', b'T', b'T', level, 2, 0, 0, 0, 1, b'a', 0],
+            vec![0x10, 14, 0, 4, b'M', b'Q', b'T', b'T', level, 2, 0, 0, 0xff, 0xff, 0xff, 0x7f],
         ] {
             let mut client = case.dial();
             client.send(&header);
@@ -411,11 +373,7 @@ fn bytes_at_random_end_connections_and_nothing_else() {
             state.to_le_bytes()
         };
         for round in 0..200 {
-            let mut client = if round % 4 == 0 {
-                case.dial()
-            } else {
-                case.client("a")
-            };
+            let mut client = if round % 4 == 0 { case.dial() } else { case.client("a") };
             let noise: Vec<u8> = (0..40).flat_map(|_| random()).collect();
             client.try_send(&noise);
             client.end_sending();
@@ -431,11 +389,7 @@ fn packets_with_one_byte_changed_end_connections_and_nothing_else() {
     both(|case| {
         let mut witness = case.subscriber("witness", "witness", 1);
         let mut packets = well_formed(case);
-        packets.push(
-            Publish::new(&case.topic("t"), "payload")
-                .qos(1, 1)
-                .encode(case.version),
-        );
+        packets.push(Publish::new(&case.topic("t"), "payload").qos(1, 1).encode(case.version));
         for packet in packets {
             for at in 0..packet.len() {
                 let mut changed = packet.clone();

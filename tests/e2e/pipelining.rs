@@ -26,31 +26,14 @@ fn check_answers(case: &Case<'_>, client: &mut crate::support::Client) {
     for _ in 0..8 {
         match client.receive() {
             Packet::Publish(publish) => texts.push(publish.text()),
-            Packet::Ack {
-                kind,
-                packet_id,
-                code,
-                ..
-            } => acks.push((kind, packet_id, code)),
+            Packet::Ack { kind, packet_id, code, .. } => acks.push((kind, packet_id, code)),
             other => others.push(other),
         }
     }
     assert_eq!(texts, ["none", "one", "two"]);
-    assert_eq!(
-        acks,
-        [
-            (Ack::Puback, 2, 0),
-            (Ack::Pubrec, 3, 0),
-            (Ack::Pubcomp, 3, 0)
-        ]
-    );
-    let Packet::Suback { codes, .. } = &others[0] else {
-        panic!("{others:?}")
-    };
-    assert_eq!(
-        (codes.as_slice(), &others[1]),
-        (&[1][..], &Packet::Pingresp)
-    );
+    assert_eq!(acks, [(Ack::Puback, 2, 0), (Ack::Pubrec, 3, 0), (Ack::Pubcomp, 3, 0)]);
+    let Packet::Suback { codes, .. } = &others[0] else { panic!("{others:?}") };
+    assert_eq!((codes.as_slice(), &others[1]), (&[1][..], &Packet::Pingresp));
     let _ = case;
 }
 
@@ -135,10 +118,7 @@ fn two_connections_do_not_mix_their_halves() {
             one.send(left);
             two.send(right);
         }
-        let mut got = [
-            subscriber.receive_publish().payload,
-            subscriber.receive_publish().payload,
-        ];
+        let mut got = [subscriber.receive_publish().payload, subscriber.receive_publish().payload];
         got.sort();
         assert!(got == [a, b], "the payloads are mixed");
     });

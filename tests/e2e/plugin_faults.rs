@@ -25,10 +25,7 @@ fn misbehave(hook: &str, mode: &str, settings: &[&str]) -> crate::support::Broke
     instance.acl("allow all open/# --to all");
     instance.acl("allow subscribe bad/# --to user:watcher");
     instance.user("watcher");
-    let file = format!(
-        "plugins.bad.file=\"{}\"",
-        component("fixtures/misbehave/misbehave.wasm")
-    );
+    let file = format!("plugins.bad.file=\"{}\"", component("fixtures/misbehave/misbehave.wasm"));
     let config = format!("plugins.bad.config={{ mode = \"{mode}\", only = \"{hook}\" }}");
     let all = [&[file.as_str(), config.as_str()], settings].concat();
     instance.run(&all)
@@ -66,10 +63,7 @@ fn with_witness(case: &Case<'_>, run: impl FnOnce()) {
             run();
         }
         let slowest = watching.join().unwrap();
-        eprintln!(
-            "{:?}: the witness's slowest round trip took {slowest:?}",
-            case.version
-        );
+        eprintln!("{:?}: the witness's slowest round trip took {slowest:?}", case.version);
         assert!(slowest < NOTICED, "the witness waited {slowest:?}");
     });
 }
@@ -90,10 +84,7 @@ fn authentication_that_faults_or_answers_nonsense_refuses_the_client() {
         return;
     }
     for mode in FAULTS.iter().chain(&NONSENSE).chain(&["grant-nonsense"]) {
-        let order = [
-            "auth.order=[\"anonymous\", \"plugin:bad\"]",
-            "access.order=[\"rules\"]",
-        ];
+        let order = ["auth.order=[\"anonymous\", \"plugin:bad\"]", "access.order=[\"rules\"]"];
         let broker = misbehave("authenticate", mode, &order);
         each(&broker, |case| {
             with_witness(case, || {
@@ -113,10 +104,7 @@ fn a_login_storm_on_a_plugin_that_never_answers_stays_bounded() {
     if is_foreign() {
         return;
     }
-    let order = [
-        "auth.order=[\"anonymous\", \"plugin:bad\"]",
-        "access.order=[\"rules\"]",
-    ];
+    let order = ["auth.order=[\"anonymous\", \"plugin:bad\"]", "access.order=[\"rules\"]"];
     let broker = misbehave("authenticate", "loop", &order);
     each(&broker, |case| {
         with_witness(case, || {
@@ -144,17 +132,9 @@ fn a_login_storm_on_a_plugin_that_never_answers_stays_bounded() {
 #[track_caller]
 fn publish_refused(case: &Case<'_>, mode: &str) {
     let mut client = case.client("publisher");
-    client.send(
-        Publish::new("bad/x", "unseen")
-            .qos(1, 5)
-            .encode(case.version),
-    );
+    client.send(Publish::new("bad/x", "unseen").qos(1, 5).encode(case.version));
     match timed(mode, || client.receive_or_end()) {
-        Some(Packet::Ack {
-            kind: Ack::Puback,
-            code,
-            ..
-        }) => {
+        Some(Packet::Ack { kind: Ack::Puback, code, .. }) => {
             assert!(!case.version.is_v5() || code >= 0x80, "{mode}: {code:#04x}");
         }
         // A fault ends the connection of a 3.1.1 client: there is no other way to tell it.
@@ -223,13 +203,7 @@ fn on_publish_that_faults_or_answers_nonsense_refuses_the_message() {
     if is_foreign() {
         return;
     }
-    let nonsense = [
-        "topic-wildcard",
-        "topic-nul",
-        "topic-empty",
-        "topic-long",
-        "payload-huge",
-    ];
+    let nonsense = ["topic-wildcard", "topic-nul", "topic-empty", "topic-long", "payload-huge"];
     for mode in FAULTS.iter().chain(&NONSENSE[1..]).chain(&nonsense) {
         let broker = misbehave("on-publish", mode, &ON_PUBLISH);
         each(&broker, |case| {
@@ -238,17 +212,10 @@ fn on_publish_that_faults_or_answers_nonsense_refuses_the_message() {
             with_witness(case, || {
                 for _ in 0..3 {
                     let mut client = case.client("publisher");
-                    client.send(
-                        Publish::new("open/bad/x", "unseen")
-                            .qos(1, 5)
-                            .encode(case.version),
-                    );
+                    client
+                        .send(Publish::new("open/bad/x", "unseen").qos(1, 5).encode(case.version));
                     match timed(mode, || client.receive_or_end()) {
-                        Some(Packet::Ack {
-                            kind: Ack::Puback,
-                            code,
-                            ..
-                        }) => {
+                        Some(Packet::Ack { kind: Ack::Puback, code, .. }) => {
                             assert!(!case.version.is_v5() || code >= 0x80, "{mode}: {code:#04x}");
                         }
                         None if !case.version.is_v5() => {}
@@ -318,11 +285,7 @@ fn topics_that_the_plugin_does_not_want_are_not_touched_by_its_faults() {
         client.subscribe(&topic, 1);
         for number in 0..50 {
             let mut bad = case.client("bad");
-            bad.send(
-                Publish::new("open/bad/x", "x")
-                    .qos(1, 1)
-                    .encode(case.version),
-            );
+            bad.send(Publish::new("open/bad/x", "x").qos(1, 1).encode(case.version));
             client.publish(&topic, number.to_string(), 1);
             assert_eq!(client.texts(1), [number.to_string()]);
         }
@@ -339,11 +302,7 @@ fn a_publisher_whose_calls_never_end_delays_only_itself() {
         with_witness(case, || {
             let mut client = case.client("p");
             let many: Vec<u8> = (1..=50u16)
-                .flat_map(|id| {
-                    Publish::new("open/bad/x", "x")
-                        .qos(1, id)
-                        .encode(case.version)
-                })
+                .flat_map(|id| Publish::new("open/bad/x", "x").qos(1, id).encode(case.version))
                 .collect();
             client.send(many);
             if case.version == Version::V5 {
@@ -362,10 +321,7 @@ fn a_plugin_that_floods_the_log_floods_neither_memory_nor_the_log() {
     if is_foreign() {
         return;
     }
-    let order = [
-        "auth.order=[\"anonymous\"]",
-        "access.order=[\"rules\", \"plugin:bad\"]",
-    ];
+    let order = ["auth.order=[\"anonymous\"]", "access.order=[\"rules\", \"plugin:bad\"]"];
     let broker = misbehave("authorize", "log-flood", &order);
     let case = Case::new(&broker, Version::V5);
     with_witness(&case, || {

@@ -25,10 +25,7 @@ fn with(settings: &[&str], case: impl Fn(&Case<'_>)) {
 }
 
 fn unix_seconds() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_secs()
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
 /// `client_id.expiry.signature`
@@ -60,14 +57,8 @@ fn token_auth_lets_in_the_client_that_its_token_names() {
         let longer = format!("{own}.{}.{signature}", unix_seconds() + 9999);
         for (what, bad) in [
             ("expired", token(KEY, &own, unix_seconds() - 1)),
-            (
-                "another key",
-                token("another key of sixteen bytes", &own, unix_seconds() + 600),
-            ),
-            (
-                "another client",
-                token(KEY, "someone", unix_seconds() + 600),
-            ),
+            ("another key", token("another key of sixteen bytes", &own, unix_seconds() + 600)),
+            ("another client", token(KEY, "someone", unix_seconds() + 600)),
             ("longer life", longer),
             ("cut", good[..good.len() - 1].to_owned()),
             ("no signature", format!("{own}.{}", unix_seconds() + 600)),
@@ -82,8 +73,7 @@ fn token_auth_lets_in_the_client_that_its_token_names() {
 #[test]
 fn token_auth_leaves_passwords_to_the_next_in_order() {
     with(&TOKEN_AUTH, |case| {
-        case.open(&case.connect("a").login("alice", "alice-password"))
-            .assert_quiet();
+        case.open(&case.connect("a").login("alice", "alice-password")).assert_quiet();
         let (_, connack) = case.try_open(&case.connect("a").login("alice", "wrong"));
         assert_ne!(connack.code, 0);
         let (_, connack) = case.try_open(&case.connect("a"));
@@ -119,10 +109,7 @@ fn own_topics_knows_the_client_by_its_identifier() {
         for _ in 0..2 {
             let mut publish = |topic: &str| client.publish(topic, "x", 1);
             assert!([0, 0x10].contains(&publish(&format!("up/{own}/x"))));
-            assert!(
-                [0, 0x10].contains(&publish("open/x")),
-                "a rule allows it before"
-            );
+            assert!([0, 0x10].contains(&publish("open/x")), "a rule allows it before");
             assert_eq!(publish(&format!("up/{other}/x")), denied);
             assert_eq!(publish(&format!("down/{own}/x")), denied);
             assert_eq!(publish("news/x"), denied);
@@ -217,10 +204,7 @@ fn json_stamp_keeps_retained_messages_and_their_deletion() {
         client.publish_message(Publish::new(&topic, "{\"a\":1}").qos(1, 0).retain());
         client.subscribe(&topic, 1);
         let kept = client.message();
-        assert!(
-            kept.retain && kept.text().contains("received_at"),
-            "{kept:?}"
-        );
+        assert!(kept.retain && kept.text().contains("received_at"), "{kept:?}");
         client.publish_message(Publish::new(&topic, "").qos(1, 0).retain());
         assert_eq!(client.message().text(), "");
         client.subscribe(&topic, 1);
@@ -257,12 +241,7 @@ fn json_stamp_leaves_properties_as_they_were() {
         client.publish_message(message.clone());
         let got = client.message();
         assert_eq!(got.properties.len(), 2);
-        assert!(
-            message
-                .properties
-                .iter()
-                .all(|property| got.properties.contains(property))
-        );
+        assert!(message.properties.iter().all(|property| got.properties.contains(property)));
     });
 }
 

@@ -37,14 +37,10 @@ fn payloads_of_every_length_around_the_varint_borders_arrive() {
 fn a_megabyte_arrives_whole() {
     both(|case| {
         let mut subscriber = case.subscriber("s", "t", 0);
-        let payload: Vec<u8> = (0..1_000_000u32)
-            .map(|i| i.to_le_bytes()[usize::from(i % 7 == 0)])
-            .collect();
+        let payload: Vec<u8> =
+            (0..1_000_000u32).map(|i| i.to_le_bytes()[usize::from(i % 7 == 0)]).collect();
         case.client("p").publish(&case.topic("t"), &payload, 0);
-        assert!(
-            subscriber.receive_publish().payload == payload,
-            "another payload arrives"
-        );
+        assert!(subscriber.receive_publish().payload == payload, "another payload arrives");
     });
 }
 
@@ -95,19 +91,8 @@ fn topic_names_arrive_byte_by_byte_4_7_3_4_1_5_4_3() {
         let mut subscriber = case.subscriber("s", "#", 0);
         let mut publisher = case.client("p");
         let long = "x".repeat(2000);
-        for name in [
-            "",
-            "/",
-            "//",
-            "/a/",
-            " ",
-            "A",
-            "\u{feff}bom",
-            "é",
-            "e\u{301}",
-            "😀/$x",
-            &long,
-        ] {
+        for name in ["", "/", "//", "/a/", " ", "A", "\u{feff}bom", "é", "e\u{301}", "😀/$x", &long]
+        {
             let topic = case.topic(name);
             publisher.publish(&topic, "x", 0);
             assert_eq!(subscriber.message().topic, topic);
@@ -138,11 +123,7 @@ fn a_topic_name_with_wildcards_ends_the_connection_3_3_2_2() {
 #[test]
 fn an_empty_topic_name_without_alias_ends_the_connection_4_7_3_1() {
     both(|case| {
-        fatal(
-            case,
-            &[0x81, 0x82, 0x90],
-            Publish::new("", "x").encode(case.version),
-        );
+        fatal(case, &[0x81, 0x82, 0x90], Publish::new("", "x").encode(case.version));
     });
 }
 
@@ -157,13 +138,7 @@ fn dup_with_qos_0_ends_the_connection_3_3_1_2() {
 #[test]
 fn qos_3_ends_the_connection_3_3_1_4() {
     both(|case| {
-        fatal(
-            case,
-            &[0x81],
-            Publish::new(&case.topic("t"), "x")
-                .qos(3, 1)
-                .encode(case.version),
-        );
+        fatal(case, &[0x81], Publish::new(&case.topic("t"), "x").qos(3, 1).encode(case.version));
     });
 }
 
@@ -245,10 +220,7 @@ fn properties_are_forwarded_unchanged_and_user_properties_in_order_3_3_2_4_15_16
             assert_eq!(users(&got), users(&sent));
             assert_eq!(got.properties.len(), sent.properties.len());
             for property in &sent.properties {
-                assert!(
-                    got.properties.contains(property),
-                    "{property:?} is missing in {got:?}"
-                );
+                assert!(got.properties.contains(property), "{property:?} is missing in {got:?}");
             }
         }
     });
@@ -264,10 +236,7 @@ fn messages_cross_between_the_protocol_versions() {
     old_client.subscribe(&topic, 2);
     new_client.subscribe(&topic, 2);
     for qos in 0..3 {
-        let sent = Publish {
-            properties: all_properties(),
-            ..Publish::new(&topic, "new")
-        };
+        let sent = Publish { properties: all_properties(), ..Publish::new(&topic, "new") };
         new_client.publish_message(sent.qos(qos, 0));
         assert_eq!(new_client.message().properties.len(), 8);
         let got = old_client.message();
@@ -287,18 +256,9 @@ fn properties_of_publish_are_checked() {
         (&[0x82], vec![PayloadFormat(0), PayloadFormat(0)]),
         (&[0x81, 0x82], vec![PayloadFormat(2)]),
         (&[0x82], vec![MessageExpiry(1), MessageExpiry(1)]),
-        (
-            &[0x82],
-            vec![ContentType("a".into()), ContentType("a".into())],
-        ),
-        (
-            &[0x82],
-            vec![ResponseTopic("a".into()), ResponseTopic("a".into())],
-        ),
-        (
-            &[0x82],
-            vec![CorrelationData(vec![]), CorrelationData(vec![])],
-        ),
+        (&[0x82], vec![ContentType("a".into()), ContentType("a".into())]),
+        (&[0x82], vec![ResponseTopic("a".into()), ResponseTopic("a".into())]),
+        (&[0x82], vec![CorrelationData(vec![]), CorrelationData(vec![])]),
         (&[0x82], vec![TopicAlias(1), TopicAlias(1)]),
         (&[0x81, 0x82, 0x90], vec![ResponseTopic("a/+".into())]),
         (&[0x81, 0x82, 0x90], vec![ResponseTopic("#".into())]),
@@ -353,19 +313,11 @@ fn a_topic_alias_stands_for_its_topic_or_none_was_announced_3_3_2_12() {
         let mut seen = |client: &mut Client, sent: Publish, name: &str| {
             client.send(sent.encode(case.version));
             let got = subscriber.message();
-            assert_eq!(
-                got,
-                Publish::new(&case.topic(name), &sent.payload),
-                "aliases end here"
-            );
+            assert_eq!(got, Publish::new(&case.topic(name), &sent.payload), "aliases end here");
         };
         seen(&mut publisher, aliased(&case.topic("one"), "1", 1), "one");
         seen(&mut publisher, aliased("", "2", 1), "one");
-        seen(
-            &mut publisher,
-            aliased(&case.topic("last"), "3", maximum),
-            "last",
-        );
+        seen(&mut publisher, aliased(&case.topic("last"), "3", maximum), "last");
         seen(&mut publisher, aliased("", "4", 1), "one");
         seen(&mut publisher, aliased(&case.topic("two"), "5", 1), "two");
         seen(&mut publisher, aliased("", "6", 1), "two");
@@ -388,11 +340,7 @@ fn topic_aliases_out_of_range_end_the_connection_with_0x94_3_3_2_8_3_3_2_9() {
 #[test]
 fn an_alias_that_was_not_set_ends_the_connection_with_0x82() {
     v5(|case| {
-        fatal(
-            case,
-            &[0x82, 0x94],
-            aliased("", "x", 1).encode(case.version),
-        );
+        fatal(case, &[0x82, 0x94], aliased("", "x", 1).encode(case.version));
     });
 }
 
@@ -417,9 +365,7 @@ fn topic_aliases_do_not_outlive_the_connection_3_3_2_7() {
 fn server_aliases_keep_within_the_maximum_of_the_client_3_3_2_11_3_1_2_26_3_1_2_27() {
     v5(|case| {
         for maximum in [0, 1, 3] {
-            let connect = case
-                .connect("s")
-                .property(Property::TopicAliasMaximum(maximum));
+            let connect = case.connect("s").property(Property::TopicAliasMaximum(maximum));
             let mut subscriber = case.open(&connect);
             subscriber.subscribe(&case.topic("#"), 0);
             let mut publisher = case.client("p");
@@ -436,10 +382,7 @@ fn server_aliases_keep_within_the_maximum_of_the_client_3_3_2_11_3_1_2_26_3_1_2_
                     assert_eq!(got.topic, topic);
                     continue;
                 };
-                assert!(
-                    (1..=maximum).contains(&alias),
-                    "alias {alias} of at most {maximum}"
-                );
+                assert!((1..=maximum).contains(&alias), "alias {alias} of at most {maximum}");
                 if !got.topic.is_empty() {
                     known[usize::from(alias)] = got.topic;
                 }
@@ -458,10 +401,7 @@ fn message_expiry_is_forwarded_and_never_grows_3_3_2_6() {
         for qos in [0, 1] {
             publisher.publish_message(message.clone().qos(qos, 0));
             let got = subscriber.message().properties;
-            assert!(
-                matches!(got[..], [Property::MessageExpiry(990..=1000)]),
-                "{got:?}"
-            );
+            assert!(matches!(got[..], [Property::MessageExpiry(990..=1000)]), "{got:?}");
         }
     });
 }
@@ -481,9 +421,7 @@ fn two_hundred_subscribers_of_one_topic_all_get_it() {
         let mut subscribers: Vec<Client> = (0..200)
             .map(|number| {
                 let mut client = case.dial();
-                let subscribe = Subscribe::new(1)
-                    .filter(case.topic("t"), 0)
-                    .encode(case.version);
+                let subscribe = Subscribe::new(1).filter(case.topic("t"), 0).encode(case.version);
                 let connect = case.connect(&format!("s{number}")).encode();
                 client.send([connect, subscribe, PINGREQ.to_vec()].concat());
                 client

@@ -9,11 +9,7 @@ fn a_publish_is_acknowledged_with_its_packet_identifier_2_2_1_5() {
         let mut publisher = case.client("p");
         let mut subscriber = case.subscriber("s", "t", 1);
         for id in [1, 2, 255, 256, 32_768, 65_535] {
-            publisher.send(
-                Publish::new(&case.topic("t"), "x")
-                    .qos(1, id)
-                    .encode(case.version),
-            );
+            publisher.send(Publish::new(&case.topic("t"), "x").qos(1, id).encode(case.version));
             assert_eq!(publisher.expect_ack(Ack::Puback, id), 0);
             assert_eq!(subscriber.message().qos, 1);
         }
@@ -36,11 +32,7 @@ fn packet_identifier_0_ends_the_connection_2_2_1_3() {
     both(|case| {
         for qos in [1, 2] {
             let mut client = case.client("a");
-            client.send(
-                Publish::new(&case.topic("t"), "x")
-                    .qos(qos, 0)
-                    .encode(case.version),
-            );
+            client.send(Publish::new(&case.topic("t"), "x").qos(qos, 0).encode(case.version));
             client.expect_end(&[0x81, 0x82]);
         }
     });

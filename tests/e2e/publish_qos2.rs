@@ -8,11 +8,7 @@ fn the_four_packets_carry_one_identifier_4_3_3_8_4_3_3_11() {
     both(|case| {
         let mut subscriber = case.subscriber("s", "t", 2);
         let mut publisher = case.client("p");
-        publisher.send(
-            Publish::new(&case.topic("t"), "x")
-                .qos(2, 513)
-                .encode(case.version),
-        );
+        publisher.send(Publish::new(&case.topic("t"), "x").qos(2, 513).encode(case.version));
         assert_eq!(publisher.expect_ack(Ack::Pubrec, 513), 0);
         publisher.send(Ack::Pubrel.encode(513));
         assert_eq!(publisher.expect_ack(Ack::Pubcomp, 513), 0);
@@ -194,27 +190,19 @@ fn many_deliveries_interleave_and_stay_in_order_4_6_0_3_4_6_0_4() {
         for id in &ids {
             publisher.expect_ack(Ack::Pubrec, *id);
         }
-        publisher.send(
-            ids.iter()
-                .flat_map(|id| Ack::Pubrel.encode(*id))
-                .collect::<Vec<u8>>(),
-        );
+        publisher.send(ids.iter().flat_map(|id| Ack::Pubrel.encode(*id)).collect::<Vec<u8>>());
         for id in &ids {
             publisher.expect_ack(Ack::Pubcomp, *id);
         }
         let got: Vec<Publish> = ids.iter().map(|_| subscriber.receive_publish()).collect();
         let numbers: Vec<String> = got.iter().map(Publish::text).collect();
         assert_eq!(numbers, ids.iter().map(u16::to_string).collect::<Vec<_>>());
-        let records = got
-            .iter()
-            .flat_map(|publish| Ack::Pubrec.encode(publish.packet_id));
+        let records = got.iter().flat_map(|publish| Ack::Pubrec.encode(publish.packet_id));
         subscriber.send(records.collect::<Vec<u8>>());
         for publish in &got {
             assert_eq!(subscriber.expect_ack(Ack::Pubrel, publish.packet_id), 0);
         }
-        let completes = got
-            .iter()
-            .flat_map(|publish| Ack::Pubcomp.encode(publish.packet_id));
+        let completes = got.iter().flat_map(|publish| Ack::Pubcomp.encode(publish.packet_id));
         subscriber.send(completes.collect::<Vec<u8>>());
         subscriber.assert_quiet();
     });
@@ -246,10 +234,7 @@ fn the_order_of_each_qos_is_kept_when_they_are_mixed_4_6_0_5() {
             for qos in 0..=granted {
                 let same = got.iter().filter(|(q, _)| *q == qos);
                 let numbers: Vec<u32> = same.map(|(_, text)| text.parse().unwrap()).collect();
-                assert!(
-                    numbers.is_sorted(),
-                    "granted {granted}, QoS {qos}: {numbers:?}"
-                );
+                assert!(numbers.is_sorted(), "granted {granted}, QoS {qos}: {numbers:?}");
             }
         }
     });
@@ -260,11 +245,7 @@ fn a_publish_without_pubrel_blocks_nobody() {
     both(|case| {
         let mut subscriber = case.subscriber("s", "t", 2);
         let mut lazy = case.client("lazy");
-        lazy.send(
-            Publish::new(&case.topic("t"), "lazy")
-                .qos(2, 1)
-                .encode(case.version),
-        );
+        lazy.send(Publish::new(&case.topic("t"), "lazy").qos(2, 1).encode(case.version));
         lazy.expect_ack(Ack::Pubrec, 1);
         case.client("p").publish(&case.topic("t"), "other", 2);
         // Whether `lazy` is delivered before its PUBREL is the broker's choice.

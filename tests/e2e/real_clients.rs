@@ -25,10 +25,7 @@ fn installed(name: &str, probe: &mut Command) -> bool {
 }
 
 fn mosquitto() -> bool {
-    installed(
-        "mosquitto-clients",
-        Command::new("sh").args(["-c", "command -v mosquitto_pub"]),
-    )
+    installed("mosquitto-clients", Command::new("sh").args(["-c", "command -v mosquitto_pub"]))
 }
 
 fn python() -> PathBuf {
@@ -36,10 +33,7 @@ fn python() -> PathBuf {
 }
 
 fn paho() -> bool {
-    installed(
-        "paho-mqtt",
-        Command::new(python()).args(["-c", "import paho.mqtt.client"]),
-    )
+    installed("paho-mqtt", Command::new(python()).args(["-c", "import paho.mqtt.client"]))
 }
 
 /// `mosquitto_pub` or `mosquitto_sub` with options in one string.
@@ -129,10 +123,7 @@ fn mosquitto_pub_and_sub_at_every_qos_and_version() {
                 let options = format!("-V {version} -q {qos} -t {topic} -m message-{number}");
                 let output = publish(&broker, &options);
                 assert!(output.status.success(), "{output:?}");
-                assert_eq!(
-                    subscriber.line_with("message-"),
-                    format!("message-{number}")
-                );
+                assert_eq!(subscriber.line_with("message-"), format!("message-{number}"));
             }
         }
     }
@@ -147,36 +138,21 @@ fn mosquitto_sub_resumes_its_session_and_gets_retained_messages() {
     for version in VERSIONS {
         let topic = format!("resumed/{version}/{}", std::process::id());
         let session = format!("-V {version} -c -i {version}-session -q 1 -t {topic}");
-        let once = command(&broker, "mosquitto_sub", &format!("{session} -E"))
-            .output()
-            .unwrap();
+        let once = command(&broker, "mosquitto_sub", &format!("{session} -E")).output().unwrap();
         assert!(once.status.success(), "{once:?}");
         for text in ["one", "two"] {
-            publish(
-                &broker,
-                &format!("-V {version} -q 1 -t {topic} -m message-{text}"),
-            );
+            publish(&broker, &format!("-V {version} -q 1 -t {topic} -m message-{text}"));
         }
         let subscriber = Subscriber::spawn(&broker, &session);
         for text in ["one", "two"] {
             assert_eq!(subscriber.line_with("message-"), format!("message-{text}"));
         }
         drop(subscriber);
-        publish(
-            &broker,
-            &format!("-V {version} -q 1 -r -t {topic} -m message-kept"),
-        );
-        let output = command(
-            &broker,
-            "mosquitto_sub",
-            &format!("-V {version} -t {topic} -C 1"),
-        )
-        .output()
-        .unwrap();
-        assert_eq!(
-            String::from_utf8_lossy(&output.stdout).trim(),
-            "message-kept"
-        );
+        publish(&broker, &format!("-V {version} -q 1 -r -t {topic} -m message-kept"));
+        let output = command(&broker, "mosquitto_sub", &format!("-V {version} -t {topic} -C 1"))
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "message-kept");
     }
 }
 
@@ -201,16 +177,11 @@ fn mosquitto_clients_see_wrong_passwords_and_denied_topics() {
     for version in VERSIONS {
         let login = format!("-V {version} -u alice -P alice-password");
         let subscriber = Subscriber::start(&broker, &format!("{login} -q 1 -t open/x"));
-        let allowed = publish(
-            &broker,
-            &format!("{login} -q 1 -t open/x -m message-allowed"),
-        );
+        let allowed = publish(&broker, &format!("{login} -q 1 -t open/x -m message-allowed"));
         assert!(allowed.status.success(), "{allowed:?}");
         assert_eq!(subscriber.line_with("message-"), "message-allowed");
-        let wrong = publish(
-            &broker,
-            &format!("-V {version} -u alice -P wrong -q 1 -t open/x -m x"),
-        );
+        let wrong =
+            publish(&broker, &format!("-V {version} -u alice -P wrong -q 1 -t open/x -m x"));
         assert!(!wrong.status.success(), "{wrong:?}");
         let anonymous = publish(&broker, &format!("-V {version} -q 1 -t open/x -m x"));
         assert!(!anonymous.status.success(), "{anonymous:?}");
@@ -221,13 +192,9 @@ fn mosquitto_clients_see_wrong_passwords_and_denied_topics() {
         } else {
             assert!(denied.status.success(), "[MQTT-3.3.5-2] {denied:?}");
         }
-        let filter = command(
-            &broker,
-            "mosquitto_sub",
-            &format!("{login} -t closed/x -C 1 -W 30"),
-        )
-        .output()
-        .unwrap();
+        let filter = command(&broker, "mosquitto_sub", &format!("{login} -t closed/x -C 1 -W 30"))
+            .output()
+            .unwrap();
         let told = String::from_utf8_lossy(&filter.stderr).to_lowercase();
         assert!(told.contains("denied"), "{filter:?}");
     }
@@ -242,14 +209,9 @@ fn run_paho(broker: &Broker, arguments: &[&str]) {
         .args(arguments)
         .output()
         .unwrap();
-    let (stdout, stderr) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
-    assert!(
-        output.status.success(),
-        "{arguments:?}:\n{stdout}\n{stderr}"
-    );
+    let (stdout, stderr) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{arguments:?}:\n{stdout}\n{stderr}");
     assert!(stdout.contains("done"), "{stdout}");
 }
 

@@ -23,10 +23,7 @@ fn a_new_subscription_gets_the_retained_message_with_retain_1_3_3_1_6_3_3_1_8() 
             publisher.assert_quiet();
             let mut subscriber = case.subscriber("s", "t", 2);
             let got = subscriber.message();
-            assert_eq!(
-                (got.retain, got.qos, got.text().as_str()),
-                (true, qos, "kept")
-            );
+            assert_eq!((got.retain, got.qos, got.text().as_str()), (true, qos, "kept"));
             assert!(!got.dup);
             subscriber.assert_quiet();
         }
@@ -122,14 +119,9 @@ fn a_wildcard_subscription_gets_exactly_the_retained_messages_that_match() {
         ];
         for (filter, expected) in filters {
             let mut subscriber = case.subscriber("s", filter, 1);
-            let got: BTreeSet<String> = (0..expected.len())
-                .map(|_| subscriber.message().text())
-                .collect();
-            assert_eq!(
-                got,
-                expected.iter().map(|s| (*s).to_owned()).collect(),
-                "{filter}"
-            );
+            let got: BTreeSet<String> =
+                (0..expected.len()).map(|_| subscriber.message().text()).collect();
+            assert_eq!(got, expected.iter().map(|s| (*s).to_owned()).collect(), "{filter}");
             subscriber.assert_quiet();
         }
     });
@@ -146,9 +138,7 @@ fn leading_wildcards_do_not_get_retained_dollar_topics_4_7_2_1() {
             let mut wild = case.client("w");
             wild.subscribe(filter, 0);
             for packet in wild.ping() {
-                let Packet::Publish(publish) = packet else {
-                    panic!("{packet:?}")
-                };
+                let Packet::Publish(publish) = packet else { panic!("{packet:?}") };
                 assert_ne!(publish.topic, topic);
             }
         }
@@ -239,10 +229,7 @@ fn retain_as_published_keeps_the_flag_of_a_live_message_3_3_1_12_3_3_1_13() {
         let mut clearing = case.subscriber("clearing", "t", 0);
         let mut publisher = case.client("p");
         for retain in [true, false] {
-            let message = Publish {
-                retain,
-                ..Publish::new(&case.topic("t"), "x")
-            };
+            let message = Publish { retain, ..Publish::new(&case.topic("t"), "x") };
             publisher.publish_message(message);
             assert_eq!(keeping.message().retain, retain);
             assert!(!clearing.message().retain);
@@ -256,10 +243,7 @@ fn retain_as_published_keeps_the_flag_of_a_live_message_3_3_1_12_3_3_1_13() {
 
 fn expiring(case: &Case<'_>, text: &str, seconds: u32) -> Publish {
     let property = Property::MessageExpiry(seconds);
-    Publish::new(&case.topic("t"), text)
-        .qos(1, 0)
-        .retain()
-        .property(property)
+    Publish::new(&case.topic("t"), text).qos(1, 0).retain().property(property)
 }
 
 #[test]
@@ -279,23 +263,14 @@ fn the_rest_of_the_expiry_is_delivered_and_an_expired_message_is_not_3_3_2_5_3_3
                 }
                 other => panic!("{other:?}"),
             }
-            assert!(
-                published.elapsed() < Duration::from_secs(10),
-                "never expires"
-            );
+            assert!(published.elapsed() < Duration::from_secs(10), "never expires");
         }
-        assert!(
-            published.elapsed() >= Duration::from_millis(900),
-            "expired too early"
-        );
+        assert!(published.elapsed() >= Duration::from_millis(900), "expired too early");
         publisher.publish_message(expiring(case, "long", 100));
         let mut waiting = case.client("w");
         assert_eq!(waiting.receive_within(Duration::from_millis(1200)), None);
         let got = case.subscriber("s", "t", 1).message();
-        assert!(
-            matches!(got.properties[..], [Property::MessageExpiry(90..=99)]),
-            "{got:?}"
-        );
+        assert!(matches!(got.properties[..], [Property::MessageExpiry(90..=99)]), "{got:?}");
     });
 }
 
@@ -312,11 +287,7 @@ fn properties_are_kept_with_the_message() {
         let got = case.subscriber("s", "t", 0).message();
         assert_eq!(got.properties.len(), 3);
         let users = [Property::user("b", "1"), Property::user("a", "2")];
-        let got: Vec<_> = got
-            .properties
-            .into_iter()
-            .filter(|p| users.contains(p))
-            .collect();
+        let got: Vec<_> = got.properties.into_iter().filter(|p| users.contains(p)).collect();
         assert_eq!(got, users);
     });
 }
@@ -328,10 +299,7 @@ fn a_replay_carries_the_subscription_identifier_3_3_4_3() {
         let mut subscriber = case.client("s");
         let subscribe = Subscribe::new(9).property(Property::SubscriptionId(42));
         subscriber.suback(&subscribe.filter(case.topic("t"), 0), 9);
-        assert_eq!(
-            subscriber.message().properties,
-            [Property::SubscriptionId(42)]
-        );
+        assert_eq!(subscriber.message().properties, [Property::SubscriptionId(42)]);
     });
 }
 
@@ -366,19 +334,11 @@ fn many_retained_messages_reach_a_wildcard_subscription_within_its_window() {
     both(|case| {
         let mut publisher = case.client("p");
         for number in 0..500 {
-            keep(
-                &mut publisher,
-                &case.topic(&number.to_string()),
-                &number.to_string(),
-                1,
-            );
+            keep(&mut publisher, &case.topic(&number.to_string()), &number.to_string(), 1);
         }
         let mut subscriber = case.subscriber("s", "+", 1);
-        let mut numbers: Vec<u32> = subscriber
-            .texts(500)
-            .iter()
-            .map(|text| text.parse().unwrap())
-            .collect();
+        let mut numbers: Vec<u32> =
+            subscriber.texts(500).iter().map(|text| text.parse().unwrap()).collect();
         numbers.sort_unstable();
         assert_eq!(numbers, (0..500).collect::<Vec<_>>());
         subscriber.assert_quiet();

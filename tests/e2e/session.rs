@@ -53,10 +53,7 @@ fn a_session_of_mqtt_5_without_expiry_ends_with_its_connection() {
         client.cut();
         case.open(&case.connect("a").session_expiry(100)).cut();
         let (_client, connack) = case.open_with(&case.connect("a").resuming());
-        assert!(
-            connack.session_present,
-            "Clean Start says nothing about what is kept"
-        );
+        assert!(connack.session_present, "Clean Start says nothing about what is kept");
     });
 }
 
@@ -74,10 +71,7 @@ fn messages_of_qos_1_and_2_wait_for_an_absent_client_in_order_3_1_2_5() {
         assert!(connack.session_present);
         let got: Vec<Publish> = texts.iter().map(|_| client.message()).collect();
         assert_eq!(got.iter().map(Publish::text).collect::<Vec<_>>(), texts);
-        assert!(
-            got.iter().all(|publish| !publish.dup),
-            "[MQTT-4.3.2-2] the first time: {got:?}"
-        );
+        assert!(got.iter().all(|publish| !publish.dup), "[MQTT-4.3.2-2] the first time: {got:?}");
         client.assert_quiet();
         client.cut();
         case.open(&connect).assert_quiet();
@@ -117,11 +111,8 @@ fn subscriptions_are_kept_with_their_options() {
         publisher.publish(&case.topic("none/x"), "x", 2);
         assert_eq!(client.message().qos, 0);
         publisher.publish(&case.topic("id"), "x", 1);
-        let expected = if case.version.is_v5() {
-            vec![Property::SubscriptionId(7)]
-        } else {
-            vec![]
-        };
+        let expected =
+            if case.version.is_v5() { vec![Property::SubscriptionId(7)] } else { vec![] };
         assert_eq!(client.message().properties, expected);
     });
 }
@@ -192,14 +183,7 @@ fn after_pubrec_only_pubrel_comes_again_4_3_3_6() {
         let mut client = case.open(&connect);
         let mut said = [client.receive(), client.receive()];
         said.sort_by_key(|packet| matches!(packet, Packet::Publish(_)));
-        let Packet::Ack {
-            kind: Ack::Pubrel,
-            packet_id,
-            ..
-        } = said[0]
-        else {
-            panic!("{said:?}")
-        };
+        let Packet::Ack { kind: Ack::Pubrel, packet_id, .. } = said[0] else { panic!("{said:?}") };
         assert_eq!(packet_id, a.packet_id);
         assert_eq!(said[1], Packet::Publish(b.clone().dup()));
         client.send(Ack::Pubcomp.encode(a.packet_id));
@@ -219,11 +203,7 @@ fn what_was_acknowledged_just_before_the_cut_does_not_come_again() {
         publish_all(case, &["a", "b", "c"], 1);
         let got: Vec<Publish> = (0..3).map(|_| client.receive_publish()).collect();
         // No wait between the acknowledgements and the end of the stream.
-        client.send(
-            got.iter()
-                .flat_map(|p| Ack::Puback.encode(p.packet_id))
-                .collect::<Vec<u8>>(),
-        );
+        client.send(got.iter().flat_map(|p| Ack::Puback.encode(p.packet_id)).collect::<Vec<u8>>());
         client.cut();
         case.open(&connect).assert_quiet();
     });
@@ -275,11 +255,7 @@ fn the_expiry_may_be_changed_by_disconnect() {
 fn an_expiry_of_0_cannot_be_raised_by_disconnect() {
     v5(|case| {
         let mut client = case.open(&case.connect("s").resuming());
-        client.send(crate::support::packet::disconnect(
-            case.version,
-            0,
-            &expiring(5),
-        ));
+        client.send(crate::support::packet::disconnect(case.version, 0, &expiring(5)));
         client.expect_end(&[0x82]);
     });
 }
@@ -323,11 +299,7 @@ fn qos_2_deliveries_are_completed_on_the_next_connection() {
         let mut subscriber = case.subscriber("s", "t", 2);
         let connect = case.connect("p").persistent();
         let mut publisher = case.open(&connect);
-        publisher.send(
-            Publish::new(&case.topic("t"), "x")
-                .qos(2, 3)
-                .encode(case.version),
-        );
+        publisher.send(Publish::new(&case.topic("t"), "x").qos(2, 3).encode(case.version));
         publisher.expect_ack(Ack::Pubrec, 3);
         publisher.cut();
         let mut publisher = case.open(&connect);
@@ -353,10 +325,7 @@ fn a_message_that_expired_in_the_queue_is_not_delivered_3_3_2_5() {
         let mut client = case.open(&connect);
         let long = client.message();
         assert_eq!(long.text(), "long");
-        assert!(
-            matches!(long.properties[..], [Property::MessageExpiry(90..=98)]),
-            "{long:?}"
-        );
+        assert!(matches!(long.properties[..], [Property::MessageExpiry(90..=98)]), "{long:?}");
         assert_eq!(client.message().text(), "without");
         client.assert_quiet();
     });
@@ -369,8 +338,7 @@ fn a_delivery_that_began_goes_on_after_the_message_expired_4_3_3_7() {
         let mut client = case.open(&connect);
         client.subscribe(&case.topic("t"), 1);
         let message = Publish::new(&case.topic("t"), "x").qos(1, 0);
-        case.client("p")
-            .publish_message(message.property(Property::MessageExpiry(1)));
+        case.client("p").publish_message(message.property(Property::MessageExpiry(1)));
         let first = client.receive_publish();
         assert_eq!(client.receive_within(Duration::from_millis(2100)), None);
         client.cut();

@@ -55,9 +55,7 @@ fn spread(
             if message.text() == "marker" {
                 break;
             }
-            got.get_mut(&message.text().parse().unwrap())
-                .unwrap()
-                .push(index);
+            got.get_mut(&message.text().parse().unwrap()).unwrap().push(index);
         }
     }
     got
@@ -67,15 +65,10 @@ fn spread(
 fn each_message_goes_to_one_member_of_the_group() {
     where_offered(|case| {
         for qos in 0..3 {
-            let mut members: Vec<Client> = (0..4)
-                .map(|n| member(case, &format!("m{n}"), "g", "t", qos))
-                .collect();
+            let mut members: Vec<Client> =
+                (0..4).map(|n| member(case, &format!("m{n}"), "g", "t", qos)).collect();
             for (number, receivers) in spread(case, qos, 60, &mut members) {
-                assert_eq!(
-                    receivers.len(),
-                    1,
-                    "message {number} at QoS {qos}: {receivers:?}"
-                );
+                assert_eq!(receivers.len(), 1, "message {number} at QoS {qos}: {receivers:?}");
             }
         }
     });
@@ -166,11 +159,7 @@ fn malformed_share_filters_are_refused_4_8_2_1_4_8_2_2() {
             client.send(Subscribe::new(1).filter(filter, 0).encode(case.version));
             match client.receive_or_end() {
                 Some(Packet::Suback { codes, .. }) => {
-                    let refusals: &[u8] = if case.version.is_v5() {
-                        &[0x8f]
-                    } else {
-                        &[0x80]
-                    };
+                    let refusals: &[u8] = if case.version.is_v5() { &[0x8f] } else { &[0x80] };
                     // `$share` alone is no shared subscription, but a filter like any other.
                     let plain = filter == "$share" && codes == [0];
                     assert!(plain || codes == refusals, "{filter}: {codes:02x?}");
@@ -192,11 +181,7 @@ fn no_local_on_a_shared_subscription_is_a_protocol_error_3_8_3_4() {
             return;
         }
         let mut client = case.client("a");
-        client.send(
-            Subscribe::new(1)
-                .filter("$share/g/t", 4)
-                .encode(case.version),
-        );
+        client.send(Subscribe::new(1).filter("$share/g/t", 4).encode(case.version));
         client.expect_end(&[0x82]);
     });
 }

@@ -21,9 +21,7 @@ fn clients_are_told_0x8b_and_the_process_ends_with_success() {
                 .into_iter()
                 .flat_map(|version| {
                     let case = Case::new(&broker, version);
-                    (0..6)
-                        .map(|n| case.client(&format!("c{n}")))
-                        .collect::<Vec<_>>()
+                    (0..6).map(|n| case.client(&format!("c{n}"))).collect::<Vec<_>>()
                 })
                 .collect();
             broker.terminate();
@@ -32,10 +30,7 @@ fn clients_are_told_0x8b_and_the_process_ends_with_success() {
             }
             let status = broker.stopped();
             assert!(status.success(), "{status}");
-            assert!(
-                TcpStream::connect(broker.address).is_err(),
-                "nobody listens"
-            );
+            assert!(TcpStream::connect(broker.address).is_err(), "nobody listens");
         });
     }
 }
@@ -77,9 +72,7 @@ fn what_was_sent_before_arrives_before_the_end() {
         }
         broker.terminate();
         let expected: Vec<String> = (0..50).map(|number| number.to_string()).collect();
-        let got: Vec<String> = (0..50)
-            .map(|_| subscriber.receive_publish().text())
-            .collect();
+        let got: Vec<String> = (0..50).map(|_| subscriber.receive_publish().text()).collect();
         assert_eq!(got, expected);
         subscriber.expect_end(&[0x8b]);
         assert!(broker.stopped().success());

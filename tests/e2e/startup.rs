@@ -15,20 +15,12 @@ fn clear(ran: &Ran, words: &[&str]) {
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(!ran.stdout.contains("ready"), "{ran:?}");
     for word in words {
-        assert!(
-            ran.stderr.contains(word),
-            "{word:?} is missing in:\n{}",
-            ran.stderr
-        );
+        assert!(ran.stderr.contains(word), "{word:?} is missing in:\n{}", ran.stderr);
     }
     for noise in ["panicked", "RUST_BACKTRACE", "stack backtrace"] {
         assert!(!ran.stderr.contains(noise), "{}", ran.stderr);
     }
-    assert!(
-        ran.stderr.lines().count() <= 30,
-        "one message:\n{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.lines().count() <= 30, "one message:\n{}", ran.stderr);
 }
 
 fn instance() -> Option<Instance> {
@@ -41,10 +33,7 @@ fn a_directory_that_is_not_there() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    clear(
-        &run(&["run", "nowhere"], directory.path(), ""),
-        &["nowhere"],
-    );
+    clear(&run(&["run", "nowhere"], directory.path(), ""), &["nowhere"]);
     let status = run(&["-C", "nowhere", "user", "list"], directory.path(), "");
     assert!([1, 2].contains(&status.code), "{status:?}");
     assert!(status.stderr.contains("nowhere"), "{status:?}");
@@ -70,27 +59,13 @@ fn run_create_makes_the_directory_once() {
     }
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("made");
-    let arguments = [
-        "run",
-        path.to_str().unwrap(),
-        "--create",
-        "--set",
-        "listeners.mqtt.bind=127.0.0.1:0",
-    ];
+    let arguments =
+        ["run", path.to_str().unwrap(), "--create", "--set", "listeners.mqtt.bind=127.0.0.1:0"];
     for round in 0..2 {
         let mut broker = crate::support::Broker::start(&arguments);
-        assert_eq!(
-            broker.log().contains("demo"),
-            round == 0,
-            "{}",
-            broker.log()
-        );
+        assert_eq!(broker.log().contains("demo"), round == 0, "{}", broker.log());
         let case = Case::new(&broker, Version::V5);
-        assert_ne!(
-            case.try_open(&case.connect("a")).1.code,
-            0,
-            "a real instance, not --dev"
-        );
+        assert_ne!(case.try_open(&case.connect("a")).1.code, 0, "a real instance, not --dev");
         broker.terminate();
         assert!(broker.stopped().success());
     }
@@ -104,10 +79,7 @@ fn a_port_that_is_taken() {
     let setting = format!("listeners.mqtt.bind=127.0.0.1:{port}");
     clear(&instance.try_run(&[&setting]), &[&port]);
     let directory = tempfile::tempdir().unwrap();
-    clear(
-        &run(&["run", "--dev", "--port", &port], directory.path(), ""),
-        &[&port],
-    );
+    clear(&run(&["run", "--dev", "--port", &port], directory.path(), ""), &[&port]);
 }
 
 #[test]
@@ -116,11 +88,7 @@ fn a_directory_that_another_broker_holds() {
     let broker = instance.run(&[]);
     clear(&instance.try_run(&[]), &["broker"]);
     let case = Case::new(&broker, Version::V5);
-    assert_ne!(
-        case.try_open(&case.connect("a")).1.code,
-        0,
-        "the first one goes on"
-    );
+    assert_ne!(case.try_open(&case.connect("a")).1.code, 0, "the first one goes on");
 }
 
 #[test]
@@ -141,37 +109,18 @@ fn configured(instance: &Instance, lines: &str) {
 #[test]
 fn mistakes_in_broker_toml_are_told_with_file_line_and_a_hint() {
     for (lines, words) in [
-        (
-            "[limits]\npacket_bytes_maxx = 1",
-            &["broker.toml", "packet_bytes_max"][..],
-        ),
-        (
-            "[limits]\nreceive_maximum = 0",
-            &["broker.toml", "receive_maximum"],
-        ),
-        (
-            "[limits]\nreceive_maximum = \"many\"",
-            &["broker.toml", "receive_maximum"],
-        ),
-        (
-            "[listeners.other]\nbind = \"nonsense\"",
-            &["broker.toml", "nonsense"],
-        ),
+        ("[limits]\npacket_bytes_maxx = 1", &["broker.toml", "packet_bytes_max"][..]),
+        ("[limits]\nreceive_maximum = 0", &["broker.toml", "receive_maximum"]),
+        ("[limits]\nreceive_maximum = \"many\"", &["broker.toml", "receive_maximum"]),
+        ("[listeners.other]\nbind = \"nonsense\"", &["broker.toml", "nonsense"]),
         ("[listenrs.other]", &["broker.toml", "listenrs"]),
         ("[limits", &["broker.toml"]),
-        (
-            "[plugins.mine]\nfile = \"a.wasm\"\nbundled = true",
-            &["broker.toml", "mine"],
-        ),
+        ("[plugins.mine]\nfile = \"a.wasm\"\nbundled = true", &["broker.toml", "mine"]),
         ("[plugins.mine]\nbundled = true", &["broker.toml", "mine"]),
     ] {
         let Some(instance) = instance() else { return };
         configured(&instance, lines);
-        let ran = run(
-            &["run", instance.path().to_str().unwrap()],
-            &instance.path(),
-            "",
-        );
+        let ran = run(&["run", instance.path().to_str().unwrap()], &instance.path(), "");
         clear(&ran, words);
     }
 }
@@ -207,23 +156,15 @@ fn a_database_that_is_damaged_or_of_a_newer_version() {
 fn a_plugin_that_cannot_be_loaded_or_does_not_start() {
     let Some(instance) = instance() else { return };
     let order = "access.order=[\"plugin:bad\"]";
-    for file in [
-        "not-wasm",
-        "no-manifest",
-        "missing-export",
-        "wrong-abi",
-        "core-module",
-    ] {
+    for file in ["not-wasm", "no-manifest", "missing-export", "wrong-abi", "core-module"] {
         let path = component(&format!("fixtures/minimal/{file}.wasm"));
         let ran = instance.try_run(&[order, &format!("plugins.bad.file=\"{path}\"")]);
         clear(&ran, &["bad"]);
     }
     let ran = instance.try_run(&[order, "plugins.bad.file=\"nowhere.wasm\""]);
     clear(&ran, &["bad", "nowhere.wasm"]);
-    let misbehave = format!(
-        "plugins.bad.file=\"{}\"",
-        component("fixtures/misbehave/misbehave.wasm")
-    );
+    let misbehave =
+        format!("plugins.bad.file=\"{}\"", component("fixtures/misbehave/misbehave.wasm"));
     for mode in ["init-error", "init-panic", "init-loop"] {
         let config = format!("plugins.bad.config={{ mode = \"{mode}\" }}");
         clear(&instance.try_run(&[order, &misbehave, &config]), &["bad"]);
@@ -236,10 +177,7 @@ fn a_plugin_that_cannot_be_loaded_or_does_not_start() {
 #[test]
 fn a_plugin_without_the_hook_that_the_order_wants() {
     let Some(instance) = instance() else { return };
-    let minimal = format!(
-        "plugins.bad.file=\"{}\"",
-        component("fixtures/minimal/minimal.wasm")
-    );
+    let minimal = format!("plugins.bad.file=\"{}\"", component("fixtures/minimal/minimal.wasm"));
     let ran = instance.try_run(&["auth.order=[\"plugin:bad\"]", &minimal]);
     clear(&ran, &["bad", "authenticate"]);
 }
@@ -251,10 +189,7 @@ fn dev_says_loudly_that_everything_is_allowed() {
     }
     let broker = crate::support::Broker::dev();
     let log = broker.log().to_lowercase();
-    assert!(
-        log.contains("anonymous") || log.contains("everything"),
-        "{log}"
-    );
+    assert!(log.contains("anonymous") || log.contains("everything"), "{log}");
     assert!(broker.address.ip().is_loopback());
     assert!(!Path::new("dev").exists());
 }

@@ -14,12 +14,7 @@ fn suback_has_the_identifier_and_one_code_per_filter_in_order_3_8_4_2_3_8_4_6_3_
             .filter(case.topic("zero"), 0)
             .filter(case.topic("one"), 1);
         client.send(subscribe.encode(case.version));
-        let Packet::Suback {
-            packet_id, codes, ..
-        } = client.receive()
-        else {
-            panic!()
-        };
+        let Packet::Suback { packet_id, codes, .. } = client.receive() else { panic!() };
         assert_eq!((packet_id, codes), (4711, vec![2, 0, 1]));
     });
 }
@@ -104,11 +99,7 @@ fn filters_match_level_by_level_4_7_1_2_4_7_3_4() {
             }
             // A wide filter sees what other cases publish on a shared broker.
             got.retain(|got| got.contains(&prefix));
-            assert_eq!(
-                got.len(),
-                usize::from(*matches),
-                "{filter} and {topic}: {got:?}"
-            );
+            assert_eq!(got.len(), usize::from(*matches), "{filter} and {topic}: {got:?}");
         }
     });
 }
@@ -122,10 +113,7 @@ fn not_granted(case: &Case<'_>, filter: &[u8], codes: &[u8]) {
     match client.receive_or_end() {
         Some(Packet::Suback { codes: got, .. }) => {
             let expected: &[u8] = if case.version.is_v5() { codes } else { &[0x80] };
-            assert!(
-                got.len() == 1 && expected.contains(&got[0]),
-                "{shown:?}: {got:02x?}"
-            );
+            assert!(got.len() == 1 && expected.contains(&got[0]), "{shown:?}: {got:02x?}");
             client.assert_quiet();
         }
         Some(Packet::Disconnect { code, .. }) if case.version.is_v5() => {
@@ -140,9 +128,9 @@ fn not_granted(case: &Case<'_>, filter: &[u8], codes: &[u8]) {
 #[test]
 fn filters_with_misplaced_wildcards_are_refused_4_7_1_1_4_7_1_2() {
     both(|case| {
-        for filter in [
-            "#/a", "a/#/b", "a#", "a/b#", "#a", "+a", "a+", "a/+b/c", "a/b+/c", "##", "++",
-        ] {
+        for filter in
+            ["#/a", "a/#/b", "a#", "a/b#", "#a", "+a", "a+", "a/+b/c", "a/b+/c", "##", "++"]
+        {
             not_granted(case, filter.as_bytes(), &[0x8f, 0x81, 0x82]);
         }
     });
@@ -350,10 +338,7 @@ fn a_new_subscribe_replaces_or_removes_the_subscription_identifier() {
 #[test]
 fn subscription_identifier_0_or_two_of_them_end_the_connection() {
     v5(|case| {
-        for subscribe in [
-            with_id(1, 0),
-            with_id(1, 1).property(Property::SubscriptionId(2)),
-        ] {
+        for subscribe in [with_id(1, 0), with_id(1, 1).property(Property::SubscriptionId(2))] {
             let mut client = case.client("a");
             client.send(subscribe.filter("t", 0).encode(case.version));
             client.expect_end(&[0x82]);
@@ -387,9 +372,8 @@ fn after_suback_no_message_is_missed_from_any_client() {
             }
             let mut topics: Vec<String> = (0..8).map(|_| subscriber.message().topic).collect();
             topics.sort();
-            let expected: Vec<String> = (0..8)
-                .map(|n| case.topic(&format!("r{round}/{n}")))
-                .collect();
+            let expected: Vec<String> =
+                (0..8).map(|n| case.topic(&format!("r{round}/{n}"))).collect();
             assert_eq!(topics, expected);
         }
     });

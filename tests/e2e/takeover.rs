@@ -124,10 +124,7 @@ fn simultaneous_connects_leave_exactly_one_connection() {
                         })
                     })
                     .collect();
-                connecting
-                    .into_iter()
-                    .filter_map(|handle| handle.join().unwrap())
-                    .collect()
+                connecting.into_iter().filter_map(|handle| handle.join().unwrap()).collect()
             });
             // The broker may still be closing the others: those answer once and are gone then.
             let deadline = Instant::now() + DEADLINE;
@@ -137,11 +134,7 @@ fn simultaneous_connects_leave_exactly_one_connection() {
                 if clients.len() == 1 {
                     break;
                 }
-                assert!(
-                    Instant::now() < deadline,
-                    "{} connections are left",
-                    clients.len()
-                );
+                assert!(Instant::now() < deadline, "{} connections are left", clients.len());
             }
             clients[0].assert_quiet();
         }
@@ -170,11 +163,9 @@ fn no_message_is_lost_or_doubled_while_the_subscriber_is_taken_over_again_and_ag
             rounds += 1;
             if let Some(id) = released.take() {
                 newer.wait_for(|packet| match packet {
-                    crate::support::Packet::Ack {
-                        kind: Ack::Pubrel,
-                        packet_id,
-                        ..
-                    } => (*packet_id == id).then_some(()),
+                    crate::support::Packet::Ack { kind: Ack::Pubrel, packet_id, .. } => {
+                        (*packet_id == id).then_some(())
+                    }
                     _ => None,
                 });
                 newer.send(Ack::Pubcomp.encode(id));
@@ -184,9 +175,7 @@ fn no_message_is_lost_or_doubled_while_the_subscriber_is_taken_over_again_and_ag
                     break;
                 }
                 let publish = newer.receive_publish();
-                got.push(u32::from_be_bytes(
-                    publish.payload.clone().try_into().unwrap(),
-                ));
+                got.push(u32::from_be_bytes(publish.payload.clone().try_into().unwrap()));
                 if last {
                     newer.send(Ack::Pubrec.encode(publish.packet_id));
                     newer.ack(Ack::Pubrel, publish.packet_id);

@@ -24,16 +24,8 @@ use std::time::Duration;
 
 use crate::support::broker::{binary, is_foreign};
 
-const PREPARATION: &[&str] = &[
-    "git clone",
-    "cd ",
-    "cargo build",
-    "cargo install",
-    "sudo ",
-    "apt",
-    "rustup",
-    "brew ",
-];
+const PREPARATION: &[&str] =
+    &["git clone", "cd ", "cargo build", "cargo install", "sudo ", "apt", "rustup", "brew "];
 const REFUSAL: &[&str] = &["refused", "denied", "fails"];
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -57,10 +49,8 @@ fn tour() -> Option<Vec<String>> {
     }
     // A line that ends in a backslash goes on in the next one.
     let joined = lines.join("\n").replace("\\\n", " ");
-    let commands = joined
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let commands =
+        joined.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     Some(commands.map(str::to_owned).collect())
 }
 
@@ -75,13 +65,7 @@ fn adapted(line: &str, port: u16) -> String {
     }
     let words: Vec<&str> = text
         .split(' ')
-        .map(|word| {
-            if word.ends_with("/wasmqtt") {
-                "wasmqtt"
-            } else {
-                word
-            }
-        })
+        .map(|word| if word.ends_with("/wasmqtt") { "wasmqtt" } else { word })
         .collect();
     let mut text = words.join(" ");
     let named = text.contains(&port.to_string());
@@ -105,11 +89,7 @@ fn adapted(line: &str, port: u16) -> String {
     if lasting && !text.ends_with('&') {
         text.push_str(" &");
     }
-    if comment.is_empty() {
-        text
-    } else {
-        format!("{text} # {comment}")
-    }
+    if comment.is_empty() { text } else { format!("{text} # {comment}") }
 }
 
 /// One shell; what it prints comes line by line.
@@ -143,12 +123,7 @@ impl Shell {
                 }
             }
         });
-        Self {
-            child,
-            stdin,
-            output,
-            seen: Vec::new(),
-        }
+        Self { child, stdin, output, seen: Vec::new() }
     }
 
     /// Reads up to a line that `ends` takes.
@@ -182,14 +157,9 @@ impl Shell {
         let said = self.seen[from..].join("\n").to_lowercase();
         let failed = status != "[status 0]";
         if REFUSAL.iter().any(|word| comment.contains(word)) {
-            let told = ["denied", "refused", "not authori", "deny"]
-                .iter()
-                .any(|word| said.contains(word));
-            assert!(
-                failed || told,
-                "`{line}` was to be refused:\n{}",
-                self.seen.join("\n")
-            );
+            let told =
+                ["denied", "refused", "not authori", "deny"].iter().any(|word| said.contains(word));
+            assert!(failed || told, "`{line}` was to be refused:\n{}", self.seen.join("\n"));
         } else {
             assert!(!failed, "`{line}` failed:\n{}", self.seen.join("\n"));
         }
@@ -237,25 +207,10 @@ fn lines_are_adapted_to_this_build_and_a_free_port() {
         "cargo run --release -- run demo --create",
         "wasmqtt run demo --create --set listeners.mqtt.bind=127.0.0.1:2000 &",
     );
-    check(
-        "./target/release/wasmqtt run --dev &",
-        "wasmqtt run --dev --port 2000 &",
-    );
-    check(
-        "wasmqtt run --dev --port 1883",
-        "wasmqtt run --dev --port 2000 &",
-    );
-    check(
-        "mosquitto_pub -t a -m b # refused",
-        "mosquitto_pub -p 2000 -t a -m b # refused",
-    );
-    check(
-        "mosquitto_sub -p 1883 -t a -C 1",
-        "mosquitto_sub -p 2000 -t a -C 1",
-    );
+    check("./target/release/wasmqtt run --dev &", "wasmqtt run --dev --port 2000 &");
+    check("wasmqtt run --dev --port 1883", "wasmqtt run --dev --port 2000 &");
+    check("mosquitto_pub -t a -m b # refused", "mosquitto_pub -p 2000 -t a -m b # refused");
+    check("mosquitto_sub -p 1883 -t a -C 1", "mosquitto_sub -p 2000 -t a -C 1");
     check("mosquitto_sub -t a", "mosquitto_sub -p 2000 -t a &");
-    check(
-        "target/release/wasmqtt -C demo acl list",
-        "wasmqtt -C demo acl list",
-    );
+    check("target/release/wasmqtt -C demo acl list", "wasmqtt -C demo acl list");
 }

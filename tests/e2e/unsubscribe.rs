@@ -7,17 +7,8 @@ use crate::support::{Ack, Packet, Property, Unsubscribe, both, v5};
 fn unsuback_has_the_identifier_even_when_nothing_matched_3_10_4_5() {
     both(|case| {
         let mut client = case.client("a");
-        client.send(
-            Unsubscribe::new(4711)
-                .filter(case.topic("t"))
-                .encode(case.version),
-        );
-        let Packet::Unsuback {
-            packet_id, codes, ..
-        } = client.receive()
-        else {
-            panic!()
-        };
+        client.send(Unsubscribe::new(4711).filter(case.topic("t")).encode(case.version));
+        let Packet::Unsuback { packet_id, codes, .. } = client.receive() else { panic!() };
         assert_eq!(packet_id, 4711);
         let expected: &[u8] = if case.version.is_v5() { &[0x11] } else { &[] };
         assert_eq!(codes, expected);
@@ -30,9 +21,7 @@ fn unsuback_of_mqtt_5_has_one_code_per_filter_in_order_3_11_3_1() {
         let mut client = case.subscriber("a", "a", 0);
         client.subscribe(&case.topic("c/#"), 0);
         let filters = ["a", "b", "c/#", "c/d", "a"].map(|name| case.topic(name));
-        let unsubscribe = filters
-            .iter()
-            .fold(Unsubscribe::new(9), Unsubscribe::filter);
+        let unsubscribe = filters.iter().fold(Unsubscribe::new(9), Unsubscribe::filter);
         assert_eq!(client.unsuback(&unsubscribe, 9), [0, 0x11, 0, 0x11, 0x11]);
     });
 }
@@ -117,11 +106,8 @@ fn a_filter_that_no_subscription_can_have_ends_the_connection_or_is_not_found() 
             client.send(Unsubscribe::new(3).filter(filter).encode(case.version));
             match client.receive_or_end() {
                 Some(Packet::Unsuback { codes, .. }) => {
-                    let told: &[&[u8]] = if case.version.is_v5() {
-                        &[&[0x8f], &[0x11]]
-                    } else {
-                        &[&[]]
-                    };
+                    let told: &[&[u8]] =
+                        if case.version.is_v5() { &[&[0x8f], &[0x11]] } else { &[&[]] };
                     assert!(told.contains(&codes.as_slice()), "{filter}: {codes:02x?}");
                 }
                 Some(Packet::Disconnect { code, .. }) => {

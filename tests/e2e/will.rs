@@ -7,16 +7,14 @@ use crate::support::wire::frame;
 use crate::support::{Case, Client, Connect, Property, Publish, Will, both, v5};
 
 fn with_will(case: &Case<'_>) -> Connect {
-    case.connect("dying")
-        .will(Will::new(&case.topic("will"), "gone"))
+    case.connect("dying").will(Will::new(&case.topic("will"), "gone"))
 }
 
 /// The next message that the watcher gets is `expected`, where "marker" is what is published now.
 #[track_caller]
 fn next_is(case: &Case<'_>, watcher: &mut Client, expected: &str) {
     if expected == "marker" {
-        case.client("marker")
-            .publish(&case.topic("will"), "marker", 0);
+        case.client("marker").publish(&case.topic("will"), "marker", 0);
     }
     assert_eq!(watcher.message().text(), expected);
 }
@@ -82,11 +80,8 @@ fn a_disconnect_with_0x04_publishes_the_will() {
 fn a_protocol_error_publishes_the_will_3_1_2_8() {
     both(|case| {
         let mut watcher = case.subscriber("w", "will", 0);
-        for bytes in [
-            frame(0x00, &[]),
-            frame(0x36, &[0, 1, b'a', 0, 1]),
-            with_will(case).encode(),
-        ] {
+        for bytes in [frame(0x00, &[]), frame(0x36, &[0, 1, b'a', 0, 1]), with_will(case).encode()]
+        {
             let mut dying = case.open(&with_will(case));
             dying.send(bytes);
             dying.rest();
@@ -201,10 +196,7 @@ fn a_client_gets_its_own_will_when_it_comes_back() {
 
 fn delayed(case: &Case<'_>, delay: u32, session: u32) -> Connect {
     let will = Will::new(&case.topic("will"), "gone").property(Property::WillDelay(delay));
-    case.connect("dying")
-        .resuming()
-        .session_expiry(session)
-        .will(will)
+    case.connect("dying").resuming().session_expiry(session).will(will)
 }
 
 #[test]
@@ -215,11 +207,7 @@ fn a_delayed_will_waits_3_1_3_9() {
         let cut = Instant::now();
         next_is(case, &mut watcher, "marker");
         next_is(case, &mut watcher, "gone");
-        assert!(
-            cut.elapsed() >= Duration::from_millis(900),
-            "after {:?}",
-            cut.elapsed()
-        );
+        assert!(cut.elapsed() >= Duration::from_millis(900), "after {:?}", cut.elapsed());
     });
 }
 
@@ -278,12 +266,10 @@ fn a_disconnect_that_ends_the_session_drops_a_delayed_will() {
     v5(|case| {
         let mut watcher = case.subscriber("w", "will", 0);
         let end = Property::SessionExpiry(0);
-        case.open(&delayed(case, 1, 1000))
-            .disconnect_with(0, std::slice::from_ref(&end));
+        case.open(&delayed(case, 1, 1000)).disconnect_with(0, std::slice::from_ref(&end));
         next_is(case, &mut watcher, "marker");
         // With 0x04 the Will is wanted, and the end of the session is its time.
-        case.open(&delayed(case, 1000, 1000))
-            .disconnect_with(4, &[end]);
+        case.open(&delayed(case, 1000, 1000)).disconnect_with(4, &[end]);
         next_is(case, &mut watcher, "gone");
     });
 }
@@ -295,9 +281,6 @@ fn the_expiry_of_a_will_starts_when_it_is_published() {
         let will = Will::new(&case.topic("will"), "gone").property(Property::MessageExpiry(100));
         case.open(&case.connect("dying").will(will)).cut();
         let got = watcher.message();
-        assert!(
-            matches!(got.properties[..], [Property::MessageExpiry(95..=100)]),
-            "{got:?}"
-        );
+        assert!(matches!(got.properties[..], [Property::MessageExpiry(95..=100)]), "{got:?}");
     });
 }

@@ -80,28 +80,18 @@ impl World {
             Version::V3 => u16::MAX,
             Version::V5 => rng.pick(&[1, 2, 4, u16::MAX]),
         };
-        let denials = [
-            ReasonCode::NotAuthorized,
-            ReasonCode::BadUserNameOrPassword,
-            ReasonCode::Banned,
-        ];
+        let denials =
+            [ReasonCode::NotAuthorized, ReasonCode::BadUserNameOrPassword, ReasonCode::Banned];
         let refused = if rng.chance(self.shell.scenario.auth_deny_percent) {
             Some(rng.pick(&denials))
         } else {
             None
         };
-        let delay_seconds = if plan.version == Version::V5 {
-            rng.pick(&[0, 0, 3, 30])
-        } else {
-            0
-        };
+        let delay_seconds = if plan.version == Version::V5 { rng.pick(&[0, 0, 3, 30]) } else { 0 };
         let keep_alive_seconds = plan.keep_alive_seconds;
         let has_will = rng.chance(self.shell.scenario.will_percent);
         let will = has_will.then(|| WillFacts {
-            content: Content {
-                expiry_seconds: None,
-                ..self.content(client)
-            },
+            content: Content { expiry_seconds: None, ..self.content(client) },
             delay_seconds,
         });
         self.connect_as(Asked {
@@ -121,16 +111,9 @@ impl World {
         let worker = self.shell.rng.below(self.workers.len());
         let is_narrow =
             self.shell.chaos && self.shell.rng.chance(self.shell.scenario.narrow_percent);
-        let capacity = if is_narrow {
-            self.shell.rng.pick(&[1, 2, 5])
-        } else {
-            usize::MAX
-        };
+        let capacity = if is_narrow { self.shell.rng.pick(&[1, 2, 5]) } else { usize::MAX };
         self.begin(worker);
-        trace!(
-            self.shell,
-            "{} {client} connects to {worker}: {asked:?}", self.shell.model.step
-        );
+        trace!(self.shell, "{} {client} connects to {worker}: {asked:?}", self.shell.model.step);
         let link = self.shell.model.on_connect(asked.clone());
         self.shell.links.push(Link {
             client,
@@ -159,27 +142,18 @@ impl World {
 
     fn connect_packet(&self, link: LinkIx, asked: &Asked) -> Connect {
         let plan = &self.clients[asked.client].plan;
-        let will = asked.will.as_ref().map(
-            |WillFacts {
-                 content,
-                 delay_seconds,
-             }| {
-                let message = Message::new(MessageRef {
-                    topic: &content.topic,
-                    payload: &content.payload,
-                    qos: content.qos,
-                    retain: content.retain,
-                    properties: &properties_of(content.uid),
-                    expires_at: Millis::NEVER,
-                    publisher: None,
-                });
-                Box::new(Will {
-                    message,
-                    delay_seconds: *delay_seconds,
-                    expiry_seconds: None,
-                })
-            },
-        );
+        let will = asked.will.as_ref().map(|WillFacts { content, delay_seconds }| {
+            let message = Message::new(MessageRef {
+                topic: &content.topic,
+                payload: &content.payload,
+                qos: content.qos,
+                retain: content.retain,
+                properties: &properties_of(content.uid),
+                expires_at: Millis::NEVER,
+                publisher: None,
+            });
+            Box::new(Will { message, delay_seconds: *delay_seconds, expiry_seconds: None })
+        });
         Connect {
             facts: ConnectionFacts {
                 tenant: "default".into(),
@@ -212,11 +186,8 @@ impl World {
         } else {
             format!("message {uid} of {client}").into_bytes()
         };
-        let expiry_seconds = if rng.chance(scenario.expiry_percent) {
-            Some(rng.within(1, 20) as u32)
-        } else {
-            None
-        };
+        let expiry_seconds =
+            if rng.chance(scenario.expiry_percent) { Some(rng.within(1, 20) as u32) } else { None };
         Content {
             uid,
             topic: rng.pick(&scenario.topics).to_owned(),
@@ -243,17 +214,9 @@ impl World {
         let rng = &mut self.shell.rng;
         let filters = subscribe_filters(rng, &self.shell.scenario, plan);
         let is_v5 = plan.version == Version::V5;
-        let identifier = if is_v5 && rng.chance(40) {
-            rng.within(1, 20) as u32
-        } else {
-            0
-        };
+        let identifier = if is_v5 && rng.chance(40) { rng.within(1, 20) as u32 } else { 0 };
         let packet_id = PacketId::new(rng.within(1_000, 60_000) as u16).unwrap();
-        FromClient::Subscribe {
-            packet_id,
-            identifier,
-            filters,
-        }
+        FromClient::Subscribe { packet_id, identifier, filters }
     }
 
     fn subscribe(&mut self, client: usize, link: LinkIx) {
@@ -265,9 +228,7 @@ impl World {
         let rng = &mut self.shell.rng;
         let packet_id = PacketId::new(rng.within(1_000, 60_000) as u16).unwrap();
         let count = rng.pick(&[1, 1, 2]);
-        let filters = (0..count)
-            .map(|_| rng.pick(&self.shell.scenario.filters).into())
-            .collect();
+        let filters = (0..count).map(|_| rng.pick(&self.shell.scenario.filters).into()).collect();
         self.send(link, FromClient::Unsubscribe { packet_id, filters });
     }
 
@@ -310,13 +271,7 @@ impl World {
         if is_v5 && rng.chance(15) {
             session_expiry_seconds = Some(rng.pick(&[0, 3, 50]));
         }
-        self.send(
-            link,
-            FromClient::Disconnect {
-                code,
-                session_expiry_seconds,
-            },
-        );
+        self.send(link, FromClient::Disconnect { code, session_expiry_seconds });
         self.shell.links[link].client_closed = true;
         self.shell.links[link].to_client.clear();
         self.clients[client].disconnected();
@@ -327,20 +282,14 @@ impl World {
             0 => {
                 let content = self.content(client);
                 FromClient::Publish {
-                    content: Content {
-                        qos: QoS::AtMostOnce,
-                        ..content
-                    },
+                    content: Content { qos: QoS::AtMostOnce, ..content },
                     packet_id: None,
                     dup: false,
                     alias: true,
                 }
             }
             1 => {
-                let content = Content {
-                    topic: "a/#".to_owned(),
-                    ..self.content(client)
-                };
+                let content = Content { topic: "a/#".to_owned(), ..self.content(client) };
                 self.clients[client].publish(content)
             }
             2 => {

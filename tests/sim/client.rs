@@ -82,27 +82,15 @@ impl Client {
         let packet_id = (content.qos > QoS::AtMostOnce).then(|| self.packet_id());
         if let Some(packet_id) = packet_id {
             let content = content.clone();
-            self.outgoing.push(Outgoing {
-                packet_id,
-                content,
-                is_released: false,
-            });
+            self.outgoing.push(Outgoing { packet_id, content, is_released: false });
         }
-        FromClient::Publish {
-            content,
-            packet_id,
-            dup: false,
-            alias: false,
-        }
+        FromClient::Publish { content, packet_id, dup: false, alias: false }
     }
 
     /// Takes a packet from the broker; what is to be sent at once.
     pub(crate) fn receive(&mut self, packet: &ToClient) -> Vec<FromClient> {
         match *packet {
-            ToClient::ConnAck {
-                code,
-                session_present,
-            } => {
+            ToClient::ConnAck { code, session_present } => {
                 if code.is_error() {
                     self.disconnected();
                     return Vec::new();
@@ -114,11 +102,7 @@ impl Client {
                 }
                 return self.resend();
             }
-            ToClient::Publish {
-                uid,
-                qos,
-                packet_id,
-            } => self.take_message(uid, qos, packet_id),
+            ToClient::Publish { uid, qos, packet_id } => self.take_message(uid, qos, packet_id),
             ToClient::PubAck(packet_id) => {
                 self.outgoing.retain(|sent| sent.packet_id != packet_id);
             }
@@ -126,10 +110,8 @@ impl Client {
                 let is_refused = code.is_error() && self.plan.version == Version::V5;
                 if is_refused {
                     self.outgoing.retain(|sent| sent.packet_id != packet_id);
-                } else if let Some(sent) = self
-                    .outgoing
-                    .iter_mut()
-                    .find(|sent| sent.packet_id == packet_id)
+                } else if let Some(sent) =
+                    self.outgoing.iter_mut().find(|sent| sent.packet_id == packet_id)
                 {
                     sent.is_released = true;
                     self.acks.push_back(FromClient::PubRel(packet_id));
@@ -140,8 +122,7 @@ impl Client {
                 self.acks.push_back(FromClient::PubComp(packet_id));
             }
             ToClient::PubComp(packet_id) => {
-                self.outgoing
-                    .retain(|sent| sent.packet_id != packet_id || !sent.is_released);
+                self.outgoing.retain(|sent| sent.packet_id != packet_id || !sent.is_released);
             }
             ToClient::Other => {}
             ToClient::Close => self.disconnected(),
@@ -157,11 +138,9 @@ impl Client {
             }
             Some(packet_id) => {
                 // What a session left that was replaced without a CONNACK that came here is void.
-                self.received
-                    .retain(|(id, known)| *id != packet_id || *known == uid);
+                self.received.retain(|(id, known)| *id != packet_id || *known == uid);
                 self.received.push((packet_id, uid));
-                self.acks
-                    .push_back(FromClient::PubRec(packet_id, ReasonCode::Success));
+                self.acks.push_back(FromClient::PubRec(packet_id, ReasonCode::Success));
             }
         }
     }
@@ -174,12 +153,7 @@ impl Client {
                 return FromClient::PubRel(packet_id);
             }
             let content = sent.content.clone();
-            FromClient::Publish {
-                content,
-                packet_id: Some(packet_id),
-                dup: true,
-                alias: false,
-            }
+            FromClient::Publish { content, packet_id: Some(packet_id), dup: true, alias: false }
         };
         self.outgoing.iter().map(again).collect()
     }

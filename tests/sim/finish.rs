@@ -92,9 +92,7 @@ impl World {
                 return;
             }
         }
-        self.shell
-            .model
-            .fail("the clients never come to rest".to_owned());
+        self.shell.model.fail("the clients never come to rest".to_owned());
     }
 
     /// What every client has acknowledged is not kept in the store.
@@ -109,9 +107,7 @@ impl World {
             {
                 continue;
             }
-            let left = store
-                .of_client(&client.plan.id)
-                .find(|kept| !kept.queue.is_empty());
+            let left = store.of_client(&client.plan.id).find(|kept| !kept.queue.is_empty());
             if let Some(kept) = left {
                 let uids: Vec<_> = kept.queue.iter().map(|id| store.uid(*id)).collect();
                 let why = format!("the store still keeps {uids:?} for {}", client.plan.id);
@@ -124,12 +120,10 @@ impl World {
     fn end_all(&mut self) {
         for client in 0..self.clients.len() {
             if let Some(link) = self.clients[client].link {
-                self.shell.links[link]
-                    .to_server
-                    .push_back(FromClient::Disconnect {
-                        code: ReasonCode::Success,
-                        session_expiry_seconds: None,
-                    });
+                self.shell.links[link].to_server.push_back(FromClient::Disconnect {
+                    code: ReasonCode::Success,
+                    session_expiry_seconds: None,
+                });
                 self.hand_rest(link);
                 self.clients[client].disconnected();
             }
@@ -174,9 +168,7 @@ impl World {
             left.push(format!("{:?} in the store", self.shell.store.sessions));
         }
         if !left.is_empty() {
-            self.shell
-                .model
-                .fail(format!("left when all are gone: {}", left.join(", ")));
+            self.shell.model.fail(format!("left when all are gone: {}", left.join(", ")));
         }
     }
 }

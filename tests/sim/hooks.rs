@@ -43,13 +43,7 @@ impl Judge {
             AccessAction::Subscribe => 2,
             AccessAction::Will => 3,
         };
-        let question = [
-            self.seed,
-            u64::from(plugin),
-            text(client_id),
-            kind,
-            text(topic),
-        ];
+        let question = [self.seed, u64::from(plugin), text(client_id), kind, text(topic)];
         let dice = mix(&[mix(&question), qos as u64, u64::from(retain)]);
         let is_last = self.access.last() == Some(&AccessStep::Plugin(plugin));
         if !is_last && dice % 10 < 6 {
@@ -120,21 +114,14 @@ impl Judge {
 
     /// What becomes of a message that a client publishes, or leaves as its Will.
     pub(crate) fn fate(&self, client_id: &str, action: AccessAction, content: &Content) -> Fate {
-        let Content {
-            uid, qos, retain, ..
-        } = *content;
+        let Content { uid, qos, retain, .. } = *content;
         if let Err(code) = self.authorize(client_id, action, &content.topic, qos, retain) {
             return Fate::Refuse(code);
         }
         if !self.is_hooked(&content.topic) {
             return Fate::Pass(content.clone());
         }
-        let Replacement {
-            topic,
-            payload,
-            qos,
-            retain,
-        } = match self.verdict(uid, qos, retain) {
+        let Replacement { topic, payload, qos, retain } = match self.verdict(uid, qos, retain) {
             PublishVerdict::Pass => return Fate::Pass(content.clone()),
             PublishVerdict::Drop(denial) => return Fate::Refuse(denial.code),
             PublishVerdict::Replace(replacement) => *replacement,
@@ -150,13 +137,7 @@ impl Judge {
         if changed.topic.contains(['#', '+']) {
             return Fate::Refuse(ReasonCode::TopicNameInvalid);
         }
-        let again = self.authorize(
-            client_id,
-            action,
-            &changed.topic,
-            changed.qos,
-            changed.retain,
-        );
+        let again = self.authorize(client_id, action, &changed.topic, changed.qos, changed.retain);
         let is_same = (&changed.topic, changed.qos, changed.retain)
             == (&content.topic, content.qos, content.retain);
         match again {

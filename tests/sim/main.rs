@@ -6,22 +6,10 @@
 //! What must not live here: steps (`world`) and promises (`model`).
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
-#![allow(
-    clippy::print_stderr,
-    reason = "a failing seed and the seeds per second are for eyes"
-)]
-#![allow(
-    clippy::disallowed_methods,
-    reason = "the clock measures the test, never a run"
-)]
-#![allow(
-    clippy::cast_possible_truncation,
-    reason = "numbers of a run are small"
-)]
-#![allow(
-    clippy::wildcard_enum_match_arm,
-    reason = "the model names what it knows"
-)]
+#![allow(clippy::print_stderr, reason = "a failing seed and the seeds per second are for eyes")]
+#![allow(clippy::disallowed_methods, reason = "the clock measures the test, never a run")]
+#![allow(clippy::cast_possible_truncation, reason = "numbers of a run are small")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "the model names what it knows")]
 #![allow(clippy::type_complexity, reason = "tables of weights and steps")]
 
 mod act;
@@ -137,12 +125,6 @@ fn workers_keep_every_promise_of_the_model() {
     for (what, count) in cover.iter() {
         eprintln!("{count:>9} {what}");
     }
-    let missed: Vec<_> = MUST_REACH
-        .iter()
-        .filter(|what| cover.count(what) == 0)
-        .collect();
-    assert!(
-        seeds < SEEDS || missed.is_empty(),
-        "no seed reached {missed:?}"
-    );
+    let missed: Vec<_> = MUST_REACH.iter().filter(|what| cover.count(what) == 0).collect();
+    assert!(seeds < SEEDS || missed.is_empty(), "no seed reached {missed:?}");
 }

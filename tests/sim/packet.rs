@@ -33,14 +33,7 @@ pub(crate) struct Content {
 
 impl std::fmt::Debug for Content {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            uid,
-            topic,
-            payload,
-            qos,
-            retain,
-            expiry_seconds,
-        } = self;
+        let Self { uid, topic, payload, qos, retain, expiry_seconds } = self;
         write!(f, "#{uid} {topic} {qos:?}, {} bytes", payload.len())?;
         if *retain {
             write!(f, ", retain")?;
@@ -52,30 +45,15 @@ impl std::fmt::Debug for Content {
 /// A packet from a client after CONNECT.
 #[derive(Clone, Debug)]
 pub(crate) enum FromClient {
-    Publish {
-        content: Content,
-        packet_id: Option<PacketId>,
-        dup: bool,
-        alias: bool,
-    },
+    Publish { content: Content, packet_id: Option<PacketId>, dup: bool, alias: bool },
     PubAck(PacketId),
     PubRec(PacketId, ReasonCode),
     PubRel(PacketId),
     PubComp(PacketId),
-    Subscribe {
-        packet_id: PacketId,
-        identifier: u32,
-        filters: Vec<SubscribeFilter>,
-    },
-    Unsubscribe {
-        packet_id: PacketId,
-        filters: Vec<Box<str>>,
-    },
+    Subscribe { packet_id: PacketId, identifier: u32, filters: Vec<SubscribeFilter> },
+    Unsubscribe { packet_id: PacketId, filters: Vec<Box<str>> },
     Ping,
-    Disconnect {
-        code: ReasonCode,
-        session_expiry_seconds: Option<u32>,
-    },
+    Disconnect { code: ReasonCode, session_expiry_seconds: Option<u32> },
 }
 
 impl FromClient {
@@ -83,12 +61,7 @@ impl FromClient {
     pub(crate) fn with<R>(&self, then: impl FnOnce(Packet<'_>) -> R) -> R {
         let properties;
         then(match self {
-            Self::Publish {
-                content,
-                packet_id,
-                dup,
-                alias,
-            } => {
+            Self::Publish { content, packet_id, dup, alias } => {
                 properties = properties_of(content.uid);
                 Packet::Publish(Publish {
                     topic: &content.topic,
@@ -102,41 +75,24 @@ impl FromClient {
                     topic_alias: alias.then_some(0),
                 })
             }
-            Self::PubAck(packet_id) => Packet::PubAck {
-                packet_id: *packet_id,
-                code: ReasonCode::Success,
-            },
-            Self::PubRec(packet_id, code) => Packet::PubRec {
-                packet_id: *packet_id,
-                code: *code,
-            },
-            Self::PubRel(packet_id) => Packet::PubRel {
-                packet_id: *packet_id,
-            },
-            Self::PubComp(packet_id) => Packet::PubComp {
-                packet_id: *packet_id,
-            },
-            Self::Subscribe {
-                packet_id,
-                identifier,
-                filters,
-            } => Packet::Subscribe {
+            Self::PubAck(packet_id) => {
+                Packet::PubAck { packet_id: *packet_id, code: ReasonCode::Success }
+            }
+            Self::PubRec(packet_id, code) => Packet::PubRec { packet_id: *packet_id, code: *code },
+            Self::PubRel(packet_id) => Packet::PubRel { packet_id: *packet_id },
+            Self::PubComp(packet_id) => Packet::PubComp { packet_id: *packet_id },
+            Self::Subscribe { packet_id, identifier, filters } => Packet::Subscribe {
                 packet_id: *packet_id,
                 identifier: *identifier,
                 filters: filters.clone(),
             },
-            Self::Unsubscribe { packet_id, filters } => Packet::Unsubscribe {
-                packet_id: *packet_id,
-                filters: filters.clone(),
-            },
+            Self::Unsubscribe { packet_id, filters } => {
+                Packet::Unsubscribe { packet_id: *packet_id, filters: filters.clone() }
+            }
             Self::Ping => Packet::PingReq,
-            Self::Disconnect {
-                code,
-                session_expiry_seconds,
-            } => Packet::Disconnect {
-                code: *code,
-                session_expiry_seconds: *session_expiry_seconds,
-            },
+            Self::Disconnect { code, session_expiry_seconds } => {
+                Packet::Disconnect { code: *code, session_expiry_seconds: *session_expiry_seconds }
+            }
         })
     }
 }

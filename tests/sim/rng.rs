@@ -42,9 +42,7 @@ fn scramble(mut value: u64) -> u64 {
 
 /// A number that depends on all parts: a decision that can be looked up again.
 pub(crate) fn mix(parts: &[u64]) -> u64 {
-    parts.iter().fold(0x5851_f42d_4c95_7f2d, |sum, part| {
-        scramble(sum.rotate_left(17) ^ part)
-    })
+    parts.iter().fold(0x5851_f42d_4c95_7f2d, |sum, part| scramble(sum.rotate_left(17) ^ part))
 }
 
 /// A text as a part of [`mix`].

@@ -8,9 +8,8 @@ use wasmqtt_core::reason::Version;
 use crate::hooks::Judge;
 use crate::rng::Rng;
 
-const TOPICS: &[&str] = &[
-    "a", "a/b", "a/b/c", "b", "b/c", "a/", "h/a", "h/b", "h/a/b", "$s/a", "$s/b",
-];
+const TOPICS: &[&str] =
+    &["a", "a/b", "a/b/c", "b", "b/c", "a/", "h/a", "h/b", "h/a/b", "$s/a", "$s/b"];
 
 const FILTERS: &[&str] = &[
     "#", "+", "a/#", "a/+", "+/b", "a/b", "a", "b", "a/b/c", "+/b/#", "h/#", "h/+", "h/a", "$s/#",
@@ -135,11 +134,7 @@ fn some(rng: &mut Rng, from: &[&'static str], sizes: &[usize]) -> Vec<&'static s
 }
 
 fn client(rng: &mut Rng, index: usize) -> ClientPlan {
-    let version = if rng.chance(40) {
-        Version::V3
-    } else {
-        Version::V5
-    };
+    let version = if rng.chance(40) { Version::V3 } else { Version::V5 };
     let is_assigned = rng.chance(6);
     let expiry_seconds = match version {
         _ if is_assigned => 0,
@@ -147,18 +142,10 @@ fn client(rng: &mut Rng, index: usize) -> ClientPlan {
         Version::V5 => rng.pick(&[0, 5, 20, 100, u32::MAX, u32::MAX]),
     };
     ClientPlan {
-        id: if is_assigned {
-            String::new()
-        } else {
-            format!("client{index}")
-        },
+        id: if is_assigned { String::new() } else { format!("client{index}") },
         version,
         expiry_seconds,
-        clean_percent: if is_assigned {
-            100
-        } else {
-            rng.pick(&[0, 10, 10, 50])
-        },
+        clean_percent: if is_assigned { 100 } else { rng.pick(&[0, 10, 10, 50]) },
         payload_bytes_max: rng.pick(&[usize::MAX, usize::MAX, 60]),
         ack_percent: rng.pick(&[100, 100, 60, 15, 0]),
         nonsense_percent: rng.pick(&[0, 0, 5]),
@@ -181,10 +168,7 @@ fn limits(rng: &mut Rng) -> Limits {
         write_timeout_seconds: rng.pick(&[5, 30, 1000]),
         routes_max: rng.pick(&[1, 3, 100]),
         decisions_max: rng.pick(&[1, 2, 100]),
-        retained: RetainedLimits {
-            messages_max: 1000,
-            bytes_max: 1 << 20,
-        },
+        retained: RetainedLimits { messages_max: 1000, bytes_max: 1 << 20 },
         ..Limits::default()
     }
 }

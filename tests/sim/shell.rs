@@ -106,11 +106,7 @@ impl Shell for SimShell {
     fn deliver(&mut self, link: &LinkIx, delivery: Delivery<'_>) -> bool {
         let client = self.links[*link].client;
         if delivery.message.payload.len() > self.scenario.clients[client].payload_bytes_max {
-            trace!(
-                self,
-                "  {link} too large: {:?}",
-                uid_of(delivery.message.properties)
-            );
+            trace!(self, "  {link} too large: {:?}", uid_of(delivery.message.properties));
             self.model.cover.hit("message too large");
             return false;
         }
@@ -127,42 +123,25 @@ impl Shell for SimShell {
             delivery.expiry_seconds,
         );
         if self.links[*link].server_closed {
-            self.model
-                .fail(format!("PUBLISH to the closed link {link}"));
+            self.model.fail(format!("PUBLISH to the closed link {link}"));
         }
         self.model.on_deliver(*link, &delivery, &self.store);
-        let Delivery {
-            message,
-            qos,
-            packet_id,
-            ..
-        } = delivery;
+        let Delivery { message, qos, packet_id, .. } = delivery;
         let uid = uid_of(message.properties).unwrap_or(u32::MAX);
-        self.push(
-            *link,
-            ToClient::Publish {
-                uid,
-                qos,
-                packet_id,
-            },
-        );
+        self.push(*link, ToClient::Publish { uid, qos, packet_id });
         true
     }
 
     fn send(&mut self, link: &LinkIx, reply: Reply<'_>) {
         trace!(self, "  {link} < {reply:?}");
         if self.links[*link].server_closed {
-            self.model
-                .fail(format!("{reply:?} to the closed link {link}"));
+            self.model.fail(format!("{reply:?} to the closed link {link}"));
         }
         let packet = match reply {
             Reply::ConnAck(connack) => {
                 self.model.on_connack(*link, connack, &self.store);
                 let session_present = connack.session_present;
-                ToClient::ConnAck {
-                    code: connack.code,
-                    session_present,
-                }
+                ToClient::ConnAck { code: connack.code, session_present }
             }
             Reply::PubAck(packet_id, code, _) => {
                 self.model.on_puback(*link, packet_id, code, &self.store);
@@ -206,35 +185,24 @@ impl Shell for SimShell {
     fn set_reading(&mut self, link: &LinkIx, reading: bool) {
         trace!(self, "  {link} reading {reading}");
         if self.links[*link].server_closed {
-            self.model
-                .fail(format!("reading {reading} of the closed link {link}"));
+            self.model.fail(format!("reading {reading} of the closed link {link}"));
         }
         self.model.on_reading(*link, reading);
         self.links[*link].reading = reading;
     }
 
     fn mail(&mut self, to: WorkerId, mail: Mail) {
-        trace!(
-            self,
-            "  mail {} -> {}: {}",
-            self.worker,
-            to.0,
-            summary(&mail)
-        );
+        trace!(self, "  mail {} -> {}: {}", self.worker, to.0, summary(&mail));
         let to = to.index();
         match &mail {
             Mail::Take { to, to_slot, .. } => {
                 self.model.cover.hit("session asked from another worker");
                 self.arriving.insert((to.index(), *to_slot));
             }
-            Mail::Moved {
-                state: Some(state), ..
-            } => {
+            Mail::Moved { state: Some(state), .. } => {
                 self.model.cover.hit("session moved");
                 if state.outbound.in_flight() > 0 {
-                    self.model
-                        .cover
-                        .hit("session moved with messages in flight");
+                    self.model.cover.hit("session moved with messages in flight");
                 }
                 if state.outbound.queued() > 0 {
                     self.model.cover.hit("session moved with messages queued");
@@ -253,12 +221,7 @@ impl Shell for SimShell {
     }
 
     fn persist(&mut self, batch: BatchId, ops: Vec<Op>) {
-        trace!(
-            self,
-            "  worker {} persists {batch:?} of {} operations",
-            self.worker,
-            ops.len()
-        );
+        trace!(self, "  worker {} persists {batch:?} of {} operations", self.worker, ops.len());
         self.model.cover.hit("batch");
         self.store.persist(self.worker, batch, ops);
     }
@@ -289,22 +252,10 @@ impl Shell for SimShell {
         plugin: u16,
         request: AuthorizeRequest<'_>,
     ) -> HookReply<AuthorizeAnswer> {
-        let AuthorizeRequest {
-            connection,
-            action,
-            topic,
-            qos,
-            retain,
-            ..
-        } = request;
+        let AuthorizeRequest { connection, action, topic, qos, retain, .. } = request;
         let verdict =
-            self.scenario
-                .judge
-                .plugin(plugin, &connection.peer, (action, topic), qos, retain);
-        let answer = AuthorizeAnswer {
-            verdict,
-            ttl_ms: self.ttl(),
-        };
+            self.scenario.judge.plugin(plugin, &connection.peer, (action, topic), qos, retain);
+        let answer = AuthorizeAnswer { verdict, ttl_ms: self.ttl() };
         if self.parks(self.scenario.park_percent) {
             self.park(token, HookAnswer::Authorize(answer));
             return HookReply::Parked;
@@ -319,10 +270,7 @@ impl Shell for SimShell {
     ) -> HookReply<PublishVerdict> {
         let message = request.message;
         let uid = uid_of(message.properties).unwrap_or(u32::MAX);
-        let verdict = self
-            .scenario
-            .judge
-            .verdict(uid, message.qos, message.retain);
+        let verdict = self.scenario.judge.verdict(uid, message.qos, message.retain);
         if self.parks(self.scenario.park_percent) {
             self.park(token, HookAnswer::OnPublish(verdict));
             return HookReply::Parked;
@@ -335,12 +283,7 @@ impl Shell for SimShell {
     }
 
     fn observe(&mut self, observation: Observation<'_>) {
-        if let Observation::Dropped {
-            client_id,
-            topic,
-            code,
-        } = observation
-        {
+        if let Observation::Dropped { client_id, topic, code } = observation {
             trace!(self, "  dropped for {client_id}: {topic} {code:?}");
             self.model.on_dropped(client_id, topic, code);
         }
@@ -350,18 +293,9 @@ impl Shell for SimShell {
 fn summary(mail: &Mail) -> String {
     match mail {
         Mail::Deliver { message, set, .. } => {
-            format!(
-                "deliver {:?} to {}",
-                uid_of(message.properties()),
-                set.len()
-            )
+            format!("deliver {:?} to {}", uid_of(message.properties()), set.len())
         }
-        Mail::Take {
-            slot,
-            to_slot,
-            clean,
-            ..
-        } => {
+        Mail::Take { slot, to_slot, clean, .. } => {
             format!("take {slot:?} for {to_slot:?} clean {clean}")
         }
         Mail::Moved { slot, state } => format!("moved {slot:?} {}", state.is_some()),

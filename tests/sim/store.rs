@@ -43,18 +43,12 @@ pub(crate) struct Store {
 
 impl Store {
     pub(crate) fn new(workers: u16) -> Self {
-        Self {
-            pending: (0..workers).map(|_| VecDeque::new()).collect(),
-            ..Self::default()
-        }
+        Self { pending: (0..workers).map(|_| VecDeque::new()).collect(), ..Self::default() }
     }
 
     pub(crate) fn persist(&mut self, worker: usize, id: BatchId, ops: Vec<Op>) {
         for op in &ops {
-            if let Op::SessionPut {
-                session, client_id, ..
-            } = op
-            {
+            if let Op::SessionPut { session, client_id, .. } = op {
                 self.owners.insert(*session, client_id.to_string());
             }
         }
@@ -94,22 +88,15 @@ impl Store {
 
     fn apply(&mut self, op: Op) {
         match op {
-            Op::SessionPut {
-                session, client_id, ..
-            } => {
+            Op::SessionPut { session, client_id, .. } => {
                 self.sessions.entry(session).or_default().client_id = client_id.to_string();
             }
             Op::SessionEnd { session } => {
                 self.sessions.remove(&session);
             }
-            Op::SubscriptionPut {
-                session,
-                filter,
-                options,
-            } => {
+            Op::SubscriptionPut { session, filter, options } => {
                 if let Some(kept) = self.sessions.get_mut(&session) {
-                    kept.filters
-                        .insert(filter.as_str().to_owned(), options.qos as u8);
+                    kept.filters.insert(filter.as_str().to_owned(), options.qos as u8);
                 }
             }
             Op::SubscriptionEnd { session, filter } => {
@@ -122,11 +109,7 @@ impl Store {
                     self.messages.insert(id, uid);
                 }
             }
-            Op::Enqueue {
-                session,
-                message,
-                qos: _,
-            } => self.enqueue(session, message),
+            Op::Enqueue { session, message, qos: _ } => self.enqueue(session, message),
             Op::InFlight { .. } | Op::Received { .. } => {}
             Op::Dequeue { session, message } => {
                 if let Some(kept) = self.sessions.get_mut(&session) {
@@ -163,9 +146,7 @@ impl Store {
 
     /// Whether a message was ever committed for a client.
     pub(crate) fn has_enqueued(&self, client_id: &str, uid: Uid) -> bool {
-        self.enqueued
-            .get(&uid)
-            .is_some_and(|clients| clients.iter().any(|id| id == client_id))
+        self.enqueued.get(&uid).is_some_and(|clients| clients.iter().any(|id| id == client_id))
     }
 
     /// Whether a message was ever committed as retained.
@@ -180,9 +161,7 @@ impl Store {
 
     /// The sessions that are kept of a client.
     pub(crate) fn of_client<'a>(&'a self, client_id: &'a str) -> impl Iterator<Item = &'a Kept> {
-        self.sessions
-            .values()
-            .filter(move |kept| kept.client_id == client_id)
+        self.sessions.values().filter(move |kept| kept.client_id == client_id)
     }
 
     /// The number of a stored message.

@@ -47,9 +47,7 @@ pub(crate) fn run(seed: u64, traced: bool) -> Report {
         }
     }
     world.finish();
-    let SimShell {
-        mut model, trace, ..
-    } = world.shell;
+    let SimShell { mut model, trace, .. } = world.shell;
     Report {
         violation: model.violation.take(),
         cover: model.cover,
@@ -70,31 +68,16 @@ impl World {
             limits: scenario.limits.clone(),
             access: scenario.judge.access.clone().into(),
         };
-        let workers: Vec<_> = (0..scenario.workers)
-            .map(|id| Worker::new(setup(id)))
-            .collect();
-        let facts = scenario
-            .clients
-            .iter()
-            .enumerate()
-            .map(|(index, plan)| ClientFacts {
-                name: format!("client{index}"),
-                id: plan.id.clone(),
-                version: plan.version,
-                payload_bytes_max: plan.payload_bytes_max,
-            });
-        let model = Model::new(
-            scenario.limits.clone(),
-            scenario.judge.clone(),
-            facts.collect(),
-        );
+        let workers: Vec<_> = (0..scenario.workers).map(|id| Worker::new(setup(id))).collect();
+        let facts = scenario.clients.iter().enumerate().map(|(index, plan)| ClientFacts {
+            name: format!("client{index}"),
+            id: plan.id.clone(),
+            version: plan.version,
+            payload_bytes_max: plan.payload_bytes_max,
+        });
+        let model = Model::new(scenario.limits.clone(), scenario.judge.clone(), facts.collect());
         let clients = scenario.clients.iter().cloned().map(Client::new).collect();
-        let boxes = || {
-            workers
-                .iter()
-                .map(|_| std::collections::VecDeque::new())
-                .collect()
-        };
+        let boxes = || workers.iter().map(|_| std::collections::VecDeque::new()).collect();
         let shell = SimShell {
             worker: 0,
             now: START,
@@ -109,12 +92,7 @@ impl World {
             trace: None,
             scenario,
         };
-        Self {
-            workers,
-            tenant,
-            shell,
-            clients,
-        }
+        Self { workers, tenant, shell, clients }
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -149,14 +127,9 @@ impl World {
     }
 
     fn pick_link(&mut self, which: impl Fn(&Self, LinkIx) -> bool) -> Option<LinkIx> {
-        let found: Vec<LinkIx> = (0..self.shell.links.len())
-            .filter(|link| which(self, *link))
-            .collect();
-        if found.is_empty() {
-            None
-        } else {
-            Some(self.shell.rng.pick(&found))
-        }
+        let found: Vec<LinkIx> =
+            (0..self.shell.links.len()).filter(|link| which(self, *link)).collect();
+        if found.is_empty() { None } else { Some(self.shell.rng.pick(&found)) }
     }
 
     /// Begins an event of a worker.
@@ -210,11 +183,7 @@ impl World {
         let (worker, Some(slot)) = (wire.worker, wire.slot) else {
             return;
         };
-        trace!(
-            self.shell,
-            "{} {link} > {packet:?}",
-            self.shell.model.step + 1
-        );
+        trace!(self.shell, "{} {link} > {packet:?}", self.shell.model.step + 1);
         self.begin(worker);
         self.shell.model.on_packet(link, &packet);
         packet.with(|packet| self.handle(worker, Event::Packet(slot, packet)));
@@ -243,18 +212,11 @@ impl World {
         let Some(mail) = self.shell.mail[from][to].pop_front() else {
             return;
         };
-        trace!(
-            self.shell,
-            "{} mail {from} -> {to} arrives",
-            self.shell.model.step + 1
-        );
+        trace!(self.shell, "{} mail {from} -> {to} arrives", self.shell.model.step + 1);
         match &mail {
             Mail::Take { slot, .. } => {
                 if self.shell.arriving.contains(&(to, *slot)) {
-                    self.shell
-                        .model
-                        .cover
-                        .hit("session asked for while it arrives");
+                    self.shell.model.cover.hit("session asked for while it arrives");
                 }
             }
             Mail::Moved { slot, .. } => {
@@ -273,38 +235,29 @@ impl World {
 
     fn answer_hook(&mut self) {
         let parked = &self.shell.parked;
-        let found: Vec<usize> = (0..self.workers.len())
-            .filter(|worker| !parked[*worker].is_empty())
-            .collect();
+        let found: Vec<usize> =
+            (0..self.workers.len()).filter(|worker| !parked[*worker].is_empty()).collect();
         if found.is_empty() {
             return;
         }
         let worker = self.shell.rng.pick(&found);
         let at = self.shell.rng.below(self.shell.parked[worker].len());
         let (token, answer) = self.shell.parked[worker].swap_remove(at);
-        trace!(
-            self.shell,
-            "{} hook {token:?} answers {answer:?}",
-            self.shell.model.step + 1
-        );
+        trace!(self.shell, "{} hook {token:?} answers {answer:?}", self.shell.model.step + 1);
         self.begin(worker);
         self.handle(worker, Event::HookDone(token, answer));
     }
 
     fn answer_store(&mut self) {
         let pending = &self.shell.store.pending;
-        let found: Vec<usize> = (0..self.workers.len())
-            .filter(|worker| !pending[*worker].is_empty())
-            .collect();
+        let found: Vec<usize> =
+            (0..self.workers.len()).filter(|worker| !pending[*worker].is_empty()).collect();
         if found.is_empty() {
             return;
         }
         let worker = self.shell.rng.pick(&found);
-        let fails = self.shell.chaos
-            && self
-                .shell
-                .rng
-                .chance(self.shell.scenario.commit_fail_percent);
+        let fails =
+            self.shell.chaos && self.shell.rng.chance(self.shell.scenario.commit_fail_percent);
         let (batch, result) = if fails {
             self.shell.model.cover.hit("commit failed");
             self.shell.model.store_failed = true;
@@ -314,11 +267,7 @@ impl World {
             (self.shell.store.commit(worker), Ok(()))
         };
         let Some(batch) = batch else { return };
-        trace!(
-            self.shell,
-            "{} {batch:?} of {worker}: {result:?}",
-            self.shell.model.step + 1
-        );
+        trace!(self.shell, "{} {batch:?} of {worker}: {result:?}", self.shell.model.step + 1);
         self.begin(worker);
         self.handle(worker, Event::Persisted(batch, result));
     }
@@ -364,11 +313,7 @@ impl World {
         let (worker, Some(slot)) = (wire.worker, wire.slot) else {
             return;
         };
-        trace!(
-            self.shell,
-            "{} {link} is over: {closed:?}",
-            self.shell.model.step + 1
-        );
+        trace!(self.shell, "{} {link} is over: {closed:?}", self.shell.model.step + 1);
         self.begin(worker);
         match closed {
             Closed::Network => self.shell.model.lose(link, true),
@@ -412,12 +357,7 @@ impl World {
             for worker in 0..self.workers.len() {
                 self.flush(worker);
             }
-            let has_mail = self
-                .shell
-                .mail
-                .iter()
-                .flatten()
-                .any(|mail| !mail.is_empty());
+            let has_mail = self.shell.mail.iter().flatten().any(|mail| !mail.is_empty());
             if has_mail {
                 self.hand_mail();
             } else if self.shell.parked.iter().any(|parked| !parked.is_empty()) {
@@ -430,9 +370,7 @@ impl World {
                 return;
             }
         }
-        self.shell
-            .model
-            .fail("the workers never come to rest".to_owned());
+        self.shell.model.fail("the workers never come to rest".to_owned());
     }
 
     /// Lets everything come to rest, and has the model look.
@@ -448,9 +386,7 @@ impl World {
             return;
         }
         if let Some(worker) = self.workers.iter().position(|worker| !worker.is_settled()) {
-            self.shell
-                .model
-                .fail(format!("worker {worker} waits for something"));
+            self.shell.model.fail(format!("worker {worker} waits for something"));
         }
         self.shell.model.step += 1;
         trace!(self.shell, "{} settled", self.shell.model.step);
@@ -479,29 +415,16 @@ impl World {
         let packet = match self.shell.rng.below(6) {
             0 => {
                 let content = self.content(client);
-                FromClient::Publish {
-                    content,
-                    packet_id: None,
-                    dup: false,
-                    alias: false,
-                }
+                FromClient::Publish { content, packet_id: None, dup: false, alias: false }
             }
-            1 => self.clients[client]
-                .acks
-                .front()
-                .cloned()
-                .unwrap_or(FromClient::Ping),
+            1 => self.clients[client].acks.front().cloned().unwrap_or(FromClient::Ping),
             2 => self.subscribe_packet(client),
             3 => FromClient::Disconnect {
                 code: ReasonCode::Success,
                 session_expiry_seconds: Some(0),
             },
             4 => {
-                trace!(
-                    self.shell,
-                    "{} {link} closed, late",
-                    self.shell.model.step + 1
-                );
+                trace!(self.shell, "{} {link} closed, late", self.shell.model.step + 1);
                 self.begin(worker);
                 return self.handle(worker, Event::Closed(slot, Closed::Network));
             }
@@ -510,11 +433,7 @@ impl World {
                 return self.handle(worker, Event::Writable(slot));
             }
         };
-        trace!(
-            self.shell,
-            "{} {link} > late {packet:?}",
-            self.shell.model.step + 1
-        );
+        trace!(self.shell, "{} {link} > late {packet:?}", self.shell.model.step + 1);
         self.begin(worker);
         packet.with(|packet| self.handle(worker, Event::Packet(slot, packet)));
     }
@@ -529,23 +448,12 @@ impl World {
             let links: Vec<LinkIx> = (0..self.shell.links.len())
                 .filter(|link| self.shell.links[*link].worker == worker)
                 .collect();
-            trace!(
-                self.shell,
-                "{} worker {worker} kicks {client}",
-                self.shell.model.step + 1
-            );
+            trace!(self.shell, "{} worker {worker} kicks {client}", self.shell.model.step + 1);
             self.begin(worker);
             self.shell.model.on_kick(client, &links);
             let principal = self.shell.model.clients[client].name.as_str().into();
             let code = ReasonCode::AdministrativeAction;
-            self.handle(
-                worker,
-                Event::Kick {
-                    tenant: TenantId::DEFAULT,
-                    principal,
-                    code,
-                },
-            );
+            self.handle(worker, Event::Kick { tenant: TenantId::DEFAULT, principal, code });
             for link in links {
                 self.shell.model.check_link(link);
             }

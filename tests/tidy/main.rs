@@ -35,10 +35,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("broker/core", &[]),
     ("broker/host", &["wasmqtt-core"]),
     ("broker/store", &["wasmqtt-core"]),
-    (
-        "broker/server",
-        &["wasmqtt-core", "wasmqtt-host", "wasmqtt-store"],
-    ),
+    ("broker/server", &["wasmqtt-core", "wasmqtt-host", "wasmqtt-store"]),
     ("plugin-sdk", &[]),
     ("plugins", &["wasmqtt-plugin"]),
     ("tests/bench", &[]),
@@ -46,22 +43,11 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Where `unsafe` may stand: the host's one folder for it, generated bindings, system calls that
 /// the load generator makes itself.
-const UNSAFE_IN: &[&str] = &[
-    "broker/host/src/trusted/",
-    "plugin-sdk/src/",
-    "plugins/",
-    "tests/bench/src/",
-];
+const UNSAFE_IN: &[&str] =
+    &["broker/host/src/trusted/", "plugin-sdk/src/", "plugins/", "tests/bench/src/"];
 
-const TOP_LEVEL: &[&str] = &[
-    "Cargo.toml",
-    "Cargo.lock",
-    "README.md",
-    "broker",
-    "plugin-sdk",
-    "plugins",
-    "tests",
-];
+const TOP_LEVEL: &[&str] =
+    &["Cargo.toml", "Cargo.lock", "README.md", "broker", "plugin-sdk", "plugins", "tests"];
 
 const LINES_MAX: usize = 700;
 const PAGE_LINES_MAX: usize = 150;
@@ -86,10 +72,7 @@ fn files_of_the_core_use_only_modules_to_their_left() {
         }
         let module = inside.split(['/', '.']).next().unwrap();
         let Some(own) = layer(module) else {
-            findings.push(format!(
-                "{}: `{module}` has no place in CORE_ORDER",
-                file.path
-            ));
+            findings.push(format!("{}: `{module}` has no place in CORE_ORDER", file.path));
             continue;
         };
         for (line, used) in file.crate_paths() {
@@ -137,11 +120,8 @@ fn packages_depend_on_each_other_only_along_the_arrows() {
 fn every_file_begins_with_what_lives_here_and_what_must_not() {
     let mut findings = Vec::new();
     for file in sources(&["broker", "plugin-sdk", "plugins", "tests"], &["rs"]) {
-        let head: Vec<&str> = file
-            .text
-            .lines()
-            .map_while(|line| line.strip_prefix("//!"))
-            .collect();
+        let head: Vec<&str> =
+            file.text.lines().map_while(|line| line.strip_prefix("//!")).collect();
         let head = head.join(" ");
         let sentences = head.trim_end().replace("; ", ". ").split(". ").count();
         if sentences < 2 {
@@ -164,9 +144,8 @@ fn no_file_is_longer_than_one_room() {
 #[test]
 fn nothing_stray_stands_at_the_top_level() {
     let known = |name: &String| TOP_LEVEL.contains(&name.as_str()) || name.starts_with("LICENSE");
-    let stray = source::top_level()
-        .into_iter()
-        .filter(|name| !name.starts_with('.') && !known(name));
+    let stray =
+        source::top_level().into_iter().filter(|name| !name.starts_with('.') && !known(name));
     none("entries that the layout does not have", stray.collect());
 }
 
@@ -202,10 +181,7 @@ fn no_text_names_one_machine_or_a_registrys_host() {
 fn unsafe_stands_only_where_it_is_named() {
     let mut findings = Vec::new();
     for file in sources(&["broker", "plugin-sdk", "plugins", "tests"], &["rs"]) {
-        if UNSAFE_IN
-            .iter()
-            .any(|allowed| file.path.starts_with(allowed))
-        {
+        if UNSAFE_IN.iter().any(|allowed| file.path.starts_with(allowed)) {
             continue;
         }
         for (number, line) in file.code().lines().enumerate() {
@@ -223,11 +199,7 @@ fn channels_have_bounds() {
     let mut findings = Vec::new();
     for file in sources(&["broker"], &["rs"]) {
         for (number, line) in file.code().lines().enumerate() {
-            let unbounded = [
-                "unbounded_channel",
-                "mpsc::unbounded",
-                "std::sync::mpsc::channel",
-            ];
+            let unbounded = ["unbounded_channel", "mpsc::unbounded", "std::sync::mpsc::channel"];
             if unbounded.iter().any(|name| line.contains(name)) {
                 findings.push(format!("{}:{}: {}", file.path, number + 1, line.trim()));
             }
@@ -257,10 +229,7 @@ fn every_package_takes_the_lints_of_the_workspace() {
         .filter(|file| file.path.ends_with("Cargo.toml"))
         .filter(|file| !file.text.contains("[lints]\nworkspace = true"))
         .map(|file| file.path);
-    none(
-        "packages without `[lints] workspace = true`",
-        without.collect(),
-    );
+    none("packages without `[lints] workspace = true`", without.collect());
 }
 
 #[test]

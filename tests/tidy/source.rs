@@ -13,26 +13,18 @@ pub(crate) struct Source {
 
 /// The top level of the repository.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .canonicalize()
-        .unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
 /// Names at the top level: those under version control, or, without git, those that are there.
 pub(crate) fn top_level() -> Vec<String> {
-    let git = Command::new("git")
-        .args(["ls-files"])
-        .current_dir(root())
-        .output();
+    let git = Command::new("git").args(["ls-files"]).current_dir(root()).output();
     if let Ok(output) = git
         && output.status.success()
     {
         let listed = String::from_utf8(output.stdout).unwrap();
-        let mut names: Vec<String> = listed
-            .lines()
-            .map(|path| path.split('/').next().unwrap().to_owned())
-            .collect();
+        let mut names: Vec<String> =
+            listed.lines().map(|path| path.split('/').next().unwrap().to_owned()).collect();
         names.dedup();
         return names;
     }
@@ -55,9 +47,8 @@ fn walk(folder: &Path, endings: &[&str], found: &mut Vec<Source>) {
     let Ok(entries) = fs::read_dir(root().join(folder)) else {
         return;
     };
-    let mut names: Vec<String> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     for name in names {
         if ["target", ".git", "node_modules", "__pycache__"].contains(&name.as_str()) {
@@ -77,12 +68,7 @@ impl Source {
     /// `None` when there is no such file, or it is no text.
     pub(crate) fn read(path: &Path) -> Option<Self> {
         let text = fs::read_to_string(root().join(path)).ok()?;
-        let path = path
-            .strip_prefix(".")
-            .unwrap_or(path)
-            .to_str()
-            .unwrap()
-            .to_owned();
+        let path = path.strip_prefix(".").unwrap_or(path).to_str().unwrap().to_owned();
         Some(Self { path, text })
     }
 
@@ -150,10 +136,7 @@ impl Source {
 }
 
 fn length_until(bytes: &[u8], end: &[u8]) -> usize {
-    bytes
-        .windows(end.len())
-        .position(|window| window == end)
-        .unwrap_or(bytes.len())
+    bytes.windows(end.len()).position(|window| window == end).unwrap_or(bytes.len())
 }
 
 /// Length of what follows an opening quote, with its closing one.

@@ -3,11 +3,7 @@
 //!
 //! Run with `cargo run --release -p wasmqtt-core --example tree_cost`.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::disallowed_methods,
-    reason = "it measures and prints"
-)]
+#![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "it measures and prints")]
 
 use std::hint::black_box;
 use std::process::Command;
@@ -90,10 +86,8 @@ fn topic(number: usize) -> String {
 fn measure_tree(filters: &[String], topics: &[String]) {
     let before = resident_bytes();
     let mut tree = Subscriptions::default();
-    let parsed: Vec<TopicFilter> = filters
-        .iter()
-        .filter_map(|filter| TopicFilter::parse(filter).ok())
-        .collect();
+    let parsed: Vec<TopicFilter> =
+        filters.iter().filter_map(|filter| TopicFilter::parse(filter).ok()).collect();
     let with_filters = resident_bytes();
     let keyed: Vec<(u64, &TopicFilter)> = (0..).zip(&parsed).collect();
     measure("insert", keyed.chunks(BATCH), |(key, filter)| {
@@ -111,19 +105,13 @@ fn measure_tree(filters: &[String], topics: &[String]) {
         });
     };
     // A topic to match was just read from the network: it is in the cache, the tree is not.
-    let any: Vec<&String> = (0..MATCHES)
-        .map(|n| &topics[n * 7919 % topics.len()])
-        .collect();
+    let any: Vec<&String> = (0..MATCHES).map(|n| &topics[n * 7919 % topics.len()]).collect();
     let copied = |batch: &[&String]| -> Vec<String> { batch.iter().copied().cloned().collect() };
     measure("match, any topic", any.chunks(BATCH).map(copied), &mut find);
-    let few: Vec<String> = (0..MATCHES)
-        .map(|n| topics[n % 300 * 149 % topics.len()].clone())
-        .collect();
+    let few: Vec<String> =
+        (0..MATCHES).map(|n| topics[n % 300 * 149 % topics.len()].clone()).collect();
     measure("match, one of 300 topics", few.chunks(BATCH), &mut find);
-    println!(
-        "  {:.2} matches a topic",
-        f64::from(matches) / (2 * MATCHES) as f64
-    );
+    println!("  {:.2} matches a topic", f64::from(matches) / (2 * MATCHES) as f64);
 
     measure("remove", keyed.chunks(BATCH), |(key, filter)| {
         tree.remove(filter, (0, *key));
@@ -135,11 +123,7 @@ fn rules_for_all(count: usize) {
     println!("{count} rules for all");
     let rules = (0..count).map(|number| Rule {
         id: RuleId(number as i64),
-        effect: if number % 10 == 0 {
-            Effect::Deny
-        } else {
-            Effect::Allow
-        },
+        effect: if number % 10 == 0 { Effect::Deny } else { Effect::Allow },
         actions: Actions::ALL,
         pattern: pattern(&match number % 4 {
             0 => format!("secret/{number}/+"),
@@ -151,10 +135,7 @@ fn rules_for_all(count: usize) {
     });
     measure_rules(rules, |number| {
         let number = number % count / 4 * 4;
-        (
-            format!("client-{number}"),
-            format!("site/{}/device/temperature", number + 3),
-        )
+        (format!("client-{number}"), format!("site/{}/device/temperature", number + 3))
     });
 }
 
@@ -163,17 +144,9 @@ fn rules_of_users(users: usize, rules_each: usize) {
     let subjects: Vec<Arc<str>> = (0..users).map(|user| name(user).into()).collect();
     let own = (0..users * rules_each).map(|number| Rule {
         id: RuleId(number as i64),
-        effect: if number % 10 == 0 {
-            Effect::Deny
-        } else {
-            Effect::Allow
-        },
+        effect: if number % 10 == 0 { Effect::Deny } else { Effect::Allow },
         actions: Actions::ALL,
-        pattern: pattern(&format!(
-            "dev/{}/{}/#",
-            number / rules_each,
-            number % rules_each
-        )),
+        pattern: pattern(&format!("dev/{}/{}/#", number / rules_each, number % rules_each)),
         subject: Subject::User(Arc::clone(&subjects[number / rules_each])),
     });
     let role = (0..20).map(|number| Rule {
@@ -204,10 +177,7 @@ fn measure_rules(rules: impl Iterator<Item = Rule>, request: impl Fn(usize) -> (
     let start = Instant::now();
     let set = RuleSet::compile(rules);
     println!("  {} ms to compile", start.elapsed().as_millis());
-    println!(
-        "  {} bytes a rule",
-        (resident_bytes().saturating_sub(before)) / count
-    );
+    println!("  {} bytes a rule", (resident_bytes().saturating_sub(before)) / count);
     let requests: Vec<(String, String, TopicFilter)> = (0..20_000)
         .map(request)
         .map(|(name, topic)| {
@@ -216,36 +186,20 @@ fn measure_rules(rules: impl Iterator<Item = Rule>, request: impl Fn(usize) -> (
         })
         .collect();
     let roles = [Arc::from("device")];
-    measure(
-        "publish decision",
-        requests.chunks(BATCH),
-        |(name, topic, _)| {
-            black_box(set.decide_publish(&requester(name, &roles), topic));
-        },
-    );
-    measure(
-        "subscribe decision",
-        requests.chunks(BATCH),
-        |(name, _, filter)| {
-            black_box(set.decide_subscribe(&requester(name, &roles), filter));
-        },
-    );
+    measure("publish decision", requests.chunks(BATCH), |(name, topic, _)| {
+        black_box(set.decide_publish(&requester(name, &roles), topic));
+    });
+    measure("subscribe decision", requests.chunks(BATCH), |(name, _, filter)| {
+        black_box(set.decide_subscribe(&requester(name, &roles), filter));
+    });
     let all = TopicFilter::parse("+/+/#").expect("it is valid");
-    measure(
-        "subscribe decision for +/+/#",
-        requests.chunks(BATCH),
-        |(name, ..)| {
-            black_box(set.decide_subscribe(&requester(name, &roles), &all));
-        },
-    );
+    measure("subscribe decision for +/+/#", requests.chunks(BATCH), |(name, ..)| {
+        black_box(set.decide_subscribe(&requester(name, &roles), &all));
+    });
 }
 
 fn requester<'a>(name: &'a str, roles: &'a [Arc<str>]) -> Requester<'a> {
-    Requester {
-        client_id: name,
-        username: Some(name),
-        roles,
-    }
+    Requester { client_id: name, username: Some(name), roles }
 }
 
 /// Prints the median over batches: other work on the machine lands in a few of them.
@@ -270,10 +224,5 @@ fn measure<T, B: AsRef<[T]>>(
 /// Linux: the second field of statm, in pages.
 fn resident_bytes() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    statm
-        .split(' ')
-        .nth(1)
-        .and_then(|pages| pages.parse::<usize>().ok())
-        .unwrap_or(0)
-        * 4096
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4096
 }

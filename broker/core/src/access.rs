@@ -42,11 +42,7 @@ impl Actions {
     /// The set of those bits; nothing if a bit has no meaning.
     #[must_use]
     pub const fn from_bits(bits: u8) -> Option<Self> {
-        if bits & !Self::ALL.0 == 0 {
-            Some(Self(bits))
-        } else {
-            None
-        }
+        if bits & !Self::ALL.0 == 0 { Some(Self(bits)) } else { None }
     }
 
     /// The set as bits: what [`Self::from_bits`] takes.
@@ -231,30 +227,16 @@ impl RuleSet {
         let mut users: HashMap<Arc<str>, Vec<GroupRule>, RandomState> = HashMap::default();
         let mut roles: HashMap<Arc<str>, Vec<GroupRule>, RandomState> = HashMap::default();
         for rule in rules {
-            let Rule {
-                id,
-                effect,
-                actions,
-                pattern,
-                subject,
-            } = rule;
+            let Rule { id, effect, actions, pattern, subject } = rule;
             let group = match subject {
                 Subject::All => &mut all,
                 Subject::User(name) => users.entry(name).or_default(),
                 Subject::Role(name) => roles.entry(name).or_default(),
             };
-            group.push(GroupRule {
-                id,
-                effect,
-                actions,
-                pattern,
-            });
+            group.push(GroupRule { id, effect, actions, pattern });
         }
         let compile = |groups: HashMap<_, Vec<_>, _>| {
-            groups
-                .into_iter()
-                .map(|(name, rules)| (name, Group::compile(rules)))
-                .collect()
+            groups.into_iter().map(|(name, rules)| (name, Group::compile(rules))).collect()
         };
         Self {
             all: Group::compile(all),
@@ -269,10 +251,7 @@ impl RuleSet {
     /// decisions name the rule 0, which no directory has.
     #[must_use]
     pub fn allow_all() -> Self {
-        Self {
-            allows_all: true,
-            ..Self::default()
-        }
+        Self { allows_all: true, ..Self::default() }
     }
 
     /// May the requester publish to the (valid) Topic Name?
@@ -346,18 +325,11 @@ impl RuleSet {
         &'a self,
         requester: &Requester<'a>,
     ) -> impl Iterator<Item = (GroupOf<'a>, &'a Group)> {
-        let user = requester
-            .username
-            .and_then(|name| self.users.get_key_value(name));
+        let user = requester.username.and_then(|name| self.users.get_key_value(name));
         let user = user.map(|(name, group)| (GroupOf::User(name), group));
-        let roles = requester
-            .roles
-            .iter()
-            .filter_map(|role| self.roles.get_key_value(role));
+        let roles = requester.roles.iter().filter_map(|role| self.roles.get_key_value(role));
         let roles = roles.map(|(name, group)| (GroupOf::Role(name), group));
-        user.into_iter()
-            .chain(roles)
-            .chain([(GroupOf::All, &self.all)])
+        user.into_iter().chain(roles).chain([(GroupOf::All, &self.all)])
     }
 }
 
@@ -392,11 +364,7 @@ impl Group {
         rules.sort_unstable_by_key(|rule| (rule.effect == Effect::Allow, rule.id));
         let deny_rules = rules.partition_point(|rule| rule.effect == Effect::Deny);
         let indexes = (rules.len() > UNINDEXED_MAX).then(|| Box::new(Indexes::new(&rules)));
-        Self {
-            rules: rules.into(),
-            deny_rules,
-            indexes,
-        }
+        Self { rules: rules.into(), deny_rules, indexes }
     }
 
     /// A rule of that effect that applies.
@@ -414,10 +382,7 @@ impl Group {
             Effect::Allow => allow,
             Effect::Deny => deny,
         };
-        rules
-            .iter()
-            .find(|rule| rule.applies(bindings, request))
-            .map(|rule| rule.id)
+        rules.iter().find(|rule| rule.applies(bindings, request)).map(|rule| rule.id)
     }
 }
 

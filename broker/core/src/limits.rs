@@ -80,10 +80,7 @@ impl Default for Limits {
             write_timeout_seconds: 30,
             routes_max: 100_000,
             decisions_max: 4_096,
-            retained: RetainedLimits {
-                messages_max: 1_000_000,
-                bytes_max: 1 << 30,
-            },
+            retained: RetainedLimits { messages_max: 1_000_000, bytes_max: 1 << 30 },
         }
     }
 }

@@ -75,15 +75,7 @@ impl Message {
     /// Copies what `message` borrows.
     #[must_use]
     pub fn new(message: MessageRef<'_>) -> Self {
-        let MessageRef {
-            topic,
-            payload,
-            qos,
-            retain,
-            properties,
-            expires_at,
-            publisher,
-        } = message;
+        let MessageRef { topic, payload, qos, retain, properties, expires_at, publisher } = message;
         let mut bytes = Vec::with_capacity(topic.len() + properties.len() + payload.len());
         bytes.extend_from_slice(topic.as_bytes());
         bytes.extend_from_slice(properties);

@@ -16,11 +16,7 @@ pub struct Line<T> {
 
 impl<T> Default for Line<T> {
     fn default() -> Self {
-        Self {
-            entries: VecDeque::new(),
-            first: 0,
-            decided: 0,
-        }
+        Self { entries: VecDeque::new(), first: 0, decided: 0 }
     }
 }
 
@@ -52,9 +48,7 @@ impl<T> Line<T> {
     /// The oldest entry that is not decided yet.
     pub fn next_undecided(&mut self) -> Option<(u64, &mut T)> {
         let number = self.first + self.decided as u64;
-        self.entries
-            .get_mut(self.decided)
-            .map(|entry| (number, entry))
+        self.entries.get_mut(self.decided).map(|entry| (number, entry))
     }
 
     /// Marks the oldest undecided entry as decided.
@@ -65,11 +59,7 @@ impl<T> Line<T> {
 
     /// The oldest entry, if it is decided.
     pub fn front(&mut self) -> Option<&mut T> {
-        if self.decided == 0 {
-            None
-        } else {
-            self.entries.front_mut()
-        }
+        if self.decided == 0 { None } else { self.entries.front_mut() }
     }
 
     /// Takes the oldest entry out, if it is decided.

@@ -183,13 +183,11 @@ impl<'a> PublishProperties<'a> {
 /// The properties in a section that was validated; ends at the first byte that was not.
 pub fn iter(bytes: &[u8]) -> impl Iterator<Item = Property<'_>> {
     let mut reader = Reader { bytes, at: 0 };
-    std::iter::from_fn(move || {
-        if reader.at < reader.bytes.len() {
-            reader.property().ok()
-        } else {
-            None
-        }
-    })
+    std::iter::from_fn(
+        move || {
+            if reader.at < reader.bytes.len() { reader.property().ok() } else { None }
+        },
+    )
 }
 
 impl Property<'_> {
@@ -336,9 +334,7 @@ impl<'a> Reader<'a> {
 
     fn array<const N: usize>(&mut self, property: u8) -> Result<[u8; N], PropertyError> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let array = rest
-            .first_chunk()
-            .ok_or(PropertyError::Truncated { property })?;
+        let array = rest.first_chunk().ok_or(PropertyError::Truncated { property })?;
         self.at += N;
         Ok(*array)
     }

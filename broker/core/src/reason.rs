@@ -170,10 +170,7 @@ impl ReasonCode {
     /// with it: faults do, refusals get the positive acknowledgement [MQTT-3.3.5-2].
     #[must_use]
     pub const fn is_fault(self) -> bool {
-        matches!(
-            self,
-            Self::UnspecifiedError | Self::ServerUnavailable | Self::ServerBusy
-        )
+        matches!(self, Self::UnspecifiedError | Self::ServerUnavailable | Self::ServerBusy)
     }
 }
 

@@ -50,10 +50,7 @@ impl Retained {
         message: SharedMessage,
         limits: &RetainedLimits,
     ) -> Result<(), RetainedError> {
-        let RetainedLimits {
-            messages_max,
-            bytes_max,
-        } = *limits;
+        let RetainedLimits { messages_max, bytes_max } = *limits;
         let old_size = self.get(message.topic()).map(|old| old.size());
         if old_size.is_none() && self.messages >= messages_max {
             return Err(RetainedError::Messages { messages_max });
@@ -75,9 +72,7 @@ impl Retained {
 
     /// Ends the retention of a topic's message [MQTT-3.3.1-6]; whether there was one.
     pub fn clear(&mut self, topic: &str) -> bool {
-        self.topics
-            .find(levels(topic))
-            .is_some_and(|node| self.remove(node))
+        self.topics.find(levels(topic)).is_some_and(|node| self.remove(node))
     }
 
     /// The message of a topic, also if it is expired.
@@ -113,9 +108,7 @@ impl Retained {
 
     /// Every message, also those that are expired; topics with a common parent come together.
     pub fn iter(&self) -> impl Iterator<Item = &SharedMessage> {
-        self.topics
-            .subtree(ROOT)
-            .filter_map(|node| self.topics.value(node).as_ref())
+        self.topics.subtree(ROOT).filter_map(|node| self.topics.value(node).as_ref())
     }
 
     /// Drops messages that are expired, those first that expired first, `at_most` so many; how
@@ -152,10 +145,7 @@ impl Retained {
         match wanted {
             [] => self.report(node, found),
             [WantedLevel::Rest, ..] if node == ROOT => {
-                let tops = self
-                    .topics
-                    .children(ROOT)
-                    .filter(|child| !self.is_dollar(*child));
+                let tops = self.topics.children(ROOT).filter(|child| !self.is_dollar(*child));
                 for node in tops.flat_map(|top| self.topics.subtree(top)) {
                     self.report(node, found);
                 }

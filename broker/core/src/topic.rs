@@ -81,10 +81,7 @@ pub fn check_topic_name(topic: &str) -> Result<(), TopicError> {
             b'/' => level += 1,
             0 => return Err(TopicError::Nul { level }),
             b'+' | b'#' => {
-                return Err(TopicError::Wildcard {
-                    level,
-                    wildcard: byte.into(),
-                });
+                return Err(TopicError::Wildcard { level, wildcard: byte.into() });
             }
             _ => {}
         }
@@ -151,11 +148,7 @@ impl TopicFilter {
         let levels_before = if filter_start == 0 { 0 } else { 2 };
         let has_wildcards = check_filter(&text[filter_start..], levels_before)?;
         let filter_start = u32::try_from(filter_start).expect("the length was checked");
-        Ok(Self {
-            text: text.into(),
-            filter_start,
-            has_wildcards,
-        })
+        Ok(Self { text: text.into(), filter_start, has_wildcards })
     }
 
     /// The filter as it was sent, `$share/name/` included.
@@ -314,11 +307,7 @@ fn check_length(topic: &str) -> Result<(), TopicError> {
 }
 
 fn check_levels(count: usize) -> Result<(), TopicError> {
-    if count > TOPIC_LEVELS_MAX {
-        Err(TopicError::TooManyLevels)
-    } else {
-        Ok(())
-    }
+    if count > TOPIC_LEVELS_MAX { Err(TopicError::TooManyLevels) } else { Ok(()) }
 }
 
 /// Takes what follows `$share/`; gives the length of the share name and the slash after it.
@@ -334,9 +323,7 @@ fn check_share_name(shared: &str) -> Result<usize, TopicError> {
         match byte {
             0 => return Err(TopicError::Nul { level: 2 }),
             b'+' | b'#' => {
-                return Err(TopicError::ShareNameWildcard {
-                    wildcard: byte.into(),
-                });
+                return Err(TopicError::ShareNameWildcard { wildcard: byte.into() });
             }
             _ => {}
         }
@@ -358,10 +345,7 @@ fn check_filter(filter: &str, levels_before: usize) -> Result<bool, TopicError> 
             match byte {
                 0 => return Err(TopicError::Nul { level }),
                 b'+' | b'#' if text.len() > 1 => {
-                    return Err(TopicError::WildcardPlacement {
-                        level,
-                        wildcard: byte.into(),
-                    });
+                    return Err(TopicError::WildcardPlacement { level, wildcard: byte.into() });
                 }
                 b'#' if levels.rest.is_some() => return Err(TopicError::HashNotLast { level }),
                 b'+' | b'#' => has_wildcards = true,

@@ -80,12 +80,7 @@ fn main() {
         bench.on_publish(&text, &cost, json!({"mode": mode}), &vec![b'x'; payload]);
     }
     let stamp = bench.load("json-stamp/json-stamp");
-    bench.on_publish(
-        "on-publish, json-stamp, 11 bytes",
-        &stamp,
-        json!({}),
-        b"{\"t\":21.50}",
-    );
+    bench.on_publish("on-publish, json-stamp, 11 bytes", &stamp, json!({}), b"{\"t\":21.50}");
     bench.fresh_instances(&cost);
     bench.misbehaving();
 }
@@ -161,10 +156,7 @@ impl Bench {
         let index = active.find("plugin", Hook::Authenticate).unwrap();
         let connection = Arc::clone(&self.connection);
         let password = Some(Box::from(&b"a password"[..]));
-        let request = AuthenticateRequest {
-            connection,
-            password,
-        };
+        let request = AuthenticateRequest { connection, password };
         measure(&format!("authenticate, {mode}"), 20_000, || {
             drop(active.authenticate(index, &request));
         });
@@ -188,20 +180,11 @@ impl Bench {
             expires_at: Millis::NEVER,
             publisher: None,
         };
-        let calls = if payload.len() > 10_000 {
-            5_000
-        } else {
-            50_000
-        };
+        let calls = if payload.len() > 10_000 { 5_000 } else { 50_000 };
         measure(text, calls, || {
             let chain = worker.chain_mask(message.topic);
             let (connection, principal) = (&self.connection, &self.principal);
-            drop(worker.on_publish(&OnPublishRequest {
-                connection,
-                principal,
-                chain,
-                message,
-            }));
+            drop(worker.on_publish(&OnPublishRequest { connection, principal, chain, message }));
         });
     }
 
@@ -221,15 +204,8 @@ impl Bench {
     fn misbehaving(&self) {
         println!("misbehaving plugins: one authorize, then the next one (fresh instance)");
         let plugin = self.load(MISBEHAVE);
-        for mode in [
-            "loop",
-            "alloc",
-            "recurse",
-            "panic",
-            "log-flood",
-            "denial-low",
-            "long-reason",
-        ] {
+        for mode in ["loop", "alloc", "recurse", "panic", "log-flood", "denial-low", "long-reason"]
+        {
             let active = self.activate(&plugin, json!({"mode": mode}), Limits::default());
             let index = active.find("plugin", Hook::Authorize).unwrap();
             let mut worker = active.worker();
@@ -259,10 +235,7 @@ fn measure(text: &str, calls: u32, mut call: impl FnMut()) {
         thread_cpu().saturating_sub(start)
     };
     let best = (0..ROUNDS).map(round).min().unwrap_or_default();
-    println!(
-        "  {text:<44} {:>10.0} ns",
-        best.as_nanos() as f64 / f64::from(calls)
-    );
+    println!("  {text:<44} {:>10.0} ns", best.as_nanos() as f64 / f64::from(calls));
 }
 
 fn ms(duration: Duration) -> f64 {
@@ -271,10 +244,7 @@ fn ms(duration: Duration) -> f64 {
 
 fn thread_cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(
-        time.tv_sec.try_into().unwrap(),
-        time.tv_nsec.try_into().unwrap(),
-    )
+    Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
 }
 
 fn resident_kib() -> i64 {

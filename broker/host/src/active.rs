@@ -134,10 +134,7 @@ impl ActivePlugins {
     ) -> Result<Self, ActivateError> {
         let mut plugins: Vec<Arc<Active>> = Vec::with_capacity(setups.len());
         for setup in setups {
-            if plugins
-                .iter()
-                .any(|other| other.identity.name == setup.name)
-            {
+            if plugins.iter().any(|other| other.identity.name == setup.name) {
                 return Err(ActivateError::SameName { name: setup.name });
             }
             plugins.push(Arc::new(Active::prove(services, setup)?));
@@ -154,10 +151,7 @@ impl ActivePlugins {
         }
         let builder =
             Builder::start(&plugins).map_err(|error| ActivateError::Thread(error.to_string()))?;
-        Ok(Self {
-            shared: Arc::new(Shared { plugins, chain }),
-            builder,
-        })
+        Ok(Self { shared: Arc::new(Shared { plugins, chain }), builder })
     }
 
     /// The plugin of that name, if it takes part in that hook.
@@ -189,19 +183,13 @@ impl ActivePlugins {
             Some(active) => active.authenticators.call(active, request),
             None => Err(FaultKind::NotReady),
         };
-        answer.unwrap_or(AuthVerdict::Deny(Denial::new(
-            ReasonCode::ServerUnavailable,
-        )))
+        answer.unwrap_or(AuthVerdict::Deny(Denial::new(ReasonCode::ServerUnavailable)))
     }
 
     /// What each plugin did since it was activated.
     #[must_use]
     pub fn stats(&self) -> Vec<PluginStats> {
-        self.shared
-            .plugins
-            .iter()
-            .map(|active| active.stats())
-            .collect()
+        self.shared.plugins.iter().map(|active| active.stats()).collect()
     }
 }
 
@@ -243,21 +231,10 @@ pub(crate) struct Active {
 
 impl Active {
     fn prove(services: &Services, setup: PluginSetup) -> Result<Self, ActivateError> {
-        let PluginSetup {
-            name,
-            plugin,
-            config,
-            on_fault,
-            limits,
-            tenant,
-            topics,
-        } = setup;
+        let PluginSetup { name, plugin, config, on_fault, limits, tenant, topics } = setup;
         plugin
             .check_config(&config)
-            .map_err(|text| ActivateError::Config {
-                name: Arc::clone(&name),
-                text,
-            })?;
+            .map_err(|text| ActivateError::Config { name: Arc::clone(&name), text })?;
         let manifest = plugin.manifest();
         let topics = topics.unwrap_or_else(|| manifest.topics.clone());
         if topics.len() > PREFILTER_TOPICS_MAX {
@@ -271,13 +248,8 @@ impl Active {
             limits: limits.lowered(manifest.memory_bytes, manifest.call_cpu),
         });
         let before = thread_cpu();
-        let proof =
-            Instance::start(&plugin, &identity, identity.limits.init_cpu).map_err(|fault| {
-                ActivateError::Start {
-                    name,
-                    text: fault.text,
-                }
-            })?;
+        let proof = Instance::start(&plugin, &identity, identity.limits.init_cpu)
+            .map_err(|fault| ActivateError::Start { name, text: fault.text })?;
         let took = thread_cpu().saturating_sub(before);
         let has_fast_init = took <= identity.limits.inline_init_cpu;
         let counters = Arc::new(Counters::default());
@@ -302,10 +274,7 @@ impl Active {
     }
 
     pub(crate) fn take_spare(&self) -> Option<Instance> {
-        self.spares
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop()
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
     /// An instance that was started before or is started on this thread, however long it takes.
@@ -347,11 +316,7 @@ impl Active {
             return;
         }
         if let Some(milliseconds) = self.breaker.fault(admission, now) {
-            tracing::warn!(
-                plugin,
-                milliseconds,
-                "too many faults: plugin in quarantine"
-            );
+            tracing::warn!(plugin, milliseconds, "too many faults: plugin in quarantine");
         }
     }
 
@@ -361,9 +326,7 @@ impl Active {
         PluginStats {
             name: Arc::clone(&self.identity.name),
             is_quarantined: self.breaker.is_open(),
-            hooks: hooks
-                .map(|hook| sum(counters.iter().map(Arc::as_ref), *hook))
-                .collect(),
+            hooks: hooks.map(|hook| sum(counters.iter().map(Arc::as_ref), *hook)).collect(),
         }
     }
 }

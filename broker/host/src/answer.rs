@@ -99,15 +99,11 @@ impl Refusal {
 pub(crate) fn denial(code: u8, reason: Option<String>, packet: Refusal) -> Result<Denial, Stop> {
     let code = Code::from_u8(code)
         .filter(|code| packet.carries(*code))
-        .ok_or(Stop::bad(
-            "a refusal with a reason code that its packet does not carry",
-        ))?;
-    let reason = reason
-        .filter(|text| !text.is_empty() && !text.contains('\0'))
-        .map(|mut text| {
-            text.truncate(text.floor_char_boundary(REASON_BYTES_MAX));
-            text.into_boxed_str()
-        });
+        .ok_or(Stop::bad("a refusal with a reason code that its packet does not carry"))?;
+    let reason = reason.filter(|text| !text.is_empty() && !text.contains('\0')).map(|mut text| {
+        text.truncate(text.floor_char_boundary(REASON_BYTES_MAX));
+        text.into_boxed_str()
+    });
     Ok(Denial { code, reason })
 }
 
@@ -119,9 +115,8 @@ mod tests {
 
     #[track_caller]
     fn check(packet: Refusal, carried: &[u8]) {
-        let all: Vec<u8> = (0..=u8::MAX)
-            .filter(|code| denial(*code, None, packet).is_ok())
-            .collect();
+        let all: Vec<u8> =
+            (0..=u8::MAX).filter(|code| denial(*code, None, packet).is_ok()).collect();
         assert_eq!(all, carried);
     }
 
@@ -129,10 +124,7 @@ mod tests {
     fn a_refusal_carries_only_the_codes_of_its_packet() {
         check(Refusal::Puback, &[0x80, 0x83, 0x87, 0x90, 0x97, 0x99]);
         check(Refusal::Drop, &[0, 0x80, 0x83, 0x87, 0x90, 0x97, 0x99]);
-        check(
-            Refusal::Suback,
-            &[0x80, 0x83, 0x87, 0x8f, 0x97, 0x9e, 0xa1, 0xa2],
-        );
+        check(Refusal::Suback, &[0x80, 0x83, 0x87, 0x8f, 0x97, 0x9e, 0xa1, 0xa2]);
         check(
             Refusal::Connack,
             &[
@@ -145,11 +137,8 @@ mod tests {
     #[test]
     fn a_bad_text_does_not_undo_a_refusal() {
         let code = ReasonCode::NotAuthorized as u8;
-        let reason = |text: &str| {
-            denial(code, Some(text.to_owned()), Refusal::Puback)
-                .unwrap()
-                .reason
-        };
+        let reason =
+            |text: &str| denial(code, Some(text.to_owned()), Refusal::Puback).unwrap().reason;
         assert_eq!(reason("no"), Some("no".into()));
         assert_eq!(reason("a\0b"), None);
         assert_eq!(reason(""), None);

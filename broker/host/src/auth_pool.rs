@@ -39,11 +39,7 @@ struct Place<'a> {
 
 impl AuthPool {
     pub(crate) fn new(counters: Arc<Counters>) -> Self {
-        Self {
-            pool: Mutex::default(),
-            freed: Condvar::new(),
-            counters,
-        }
+        Self { pool: Mutex::default(), freed: Condvar::new(), counters }
     }
 
     pub(crate) fn call(
@@ -61,8 +57,7 @@ impl AuthPool {
         let answer = self.place(active).and_then(|mut place| {
             let start = thread_cpu();
             let answer = place.answer(active, request);
-            self.counters
-                .timed(HOOK, thread_cpu().saturating_sub(start));
+            self.counters.timed(HOOK, thread_cpu().saturating_sub(start));
             answer
         });
         match &answer {
@@ -88,11 +83,7 @@ impl AuthPool {
         }
         pool.busy += 1;
         let instance = pool.idle.pop();
-        Ok(Place {
-            pool: self,
-            instance,
-            until,
-        })
+        Ok(Place { pool: self, instance, until })
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {

@@ -74,10 +74,7 @@ impl Breaker {
                 if now.since(first) >= BREAKER_WINDOW_MS {
                     return None;
                 }
-                if state
-                    .closed_at
-                    .is_none_or(|at| now.since(at) >= BREAKER_WINDOW_MS)
-                {
+                if state.closed_at.is_none_or(|at| now.since(at) >= BREAKER_WINDOW_MS) {
                     state.back_off_ms = 0;
                 }
             }
@@ -145,11 +142,7 @@ mod tests {
         admits(&breaker, 999, Admission::Quarantined);
         admits(&breaker, 1_000, Admission::Probe);
         admits(&breaker, 1_000, Admission::Quarantined);
-        assert_eq!(
-            breaker.fault(Admission::Call, Millis(1_000)),
-            None,
-            "a late fault"
-        );
+        assert_eq!(breaker.fault(Admission::Call, Millis(1_000)), None, "a late fault");
         breaker.close(Millis(1_001));
         admits(&breaker, 1_001, Admission::Call);
     }

@@ -42,15 +42,9 @@ impl Requests {
     fn next(&self) -> Option<usize> {
         let queue = self.queue();
         let is_idle = |queue: &mut Queue| queue.plugins.is_empty() && !queue.is_over;
-        let mut queue = self
-            .changed
-            .wait_while(queue, is_idle)
-            .unwrap_or_else(PoisonError::into_inner);
-        if queue.is_over {
-            None
-        } else {
-            queue.plugins.pop_front()
-        }
+        let mut queue =
+            self.changed.wait_while(queue, is_idle).unwrap_or_else(PoisonError::into_inner);
+        if queue.is_over { None } else { queue.plugins.pop_front() }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -65,20 +59,15 @@ impl Builder {
             return Ok(None);
         }
         let requests = Arc::new(Requests::default());
-        let thread = thread::Builder::new()
-            .name("plugin-start".to_owned())
-            .spawn({
-                let (plugins, requests) = (plugins.to_vec(), Arc::clone(&requests));
-                move || {
-                    while let Some(index) = requests.next() {
-                        make_spares(&plugins[index]);
-                    }
+        let thread = thread::Builder::new().name("plugin-start".to_owned()).spawn({
+            let (plugins, requests) = (plugins.to_vec(), Arc::clone(&requests));
+            move || {
+                while let Some(index) = requests.next() {
+                    make_spares(&plugins[index]);
                 }
-            })?;
-        Ok(Some(Self {
-            requests,
-            thread: Some(thread),
-        }))
+            }
+        })?;
+        Ok(Some(Self { requests, thread: Some(thread) }))
     }
 
     pub(crate) fn requests(&self) -> Arc<Requests> {
@@ -89,11 +78,7 @@ impl Builder {
 fn make_spares(active: &Active) {
     let spares = || active.spares.lock().unwrap_or_else(PoisonError::into_inner);
     while spares().len() < SPARE_INSTANCES {
-        match Instance::start(
-            &active.plugin,
-            &active.identity,
-            active.identity.limits.init_cpu,
-        ) {
+        match Instance::start(&active.plugin, &active.identity, active.identity.limits.init_cpu) {
             Ok(instance) => spares().push(instance),
             Err(fault) => {
                 active.fault(Admission::Call, None, &fault);

@@ -58,10 +58,7 @@ impl Engine {
 
     fn start(cache: Option<&Path>) -> Result<Self, EngineError> {
         let mut config = Config::new();
-        config
-            .concurrency_support(false)
-            .epoch_interruption(true)
-            .max_wasm_stack(WASM_STACK_BYTES);
+        config.concurrency_support(false).epoch_interruption(true).max_wasm_stack(WASM_STACK_BYTES);
         let wasmtime = wasmtime::Engine::new(&config)
             .map_err(|error| EngineError::Unsupported(format!("{error:#}")))?;
         let cache = cache
@@ -76,12 +73,7 @@ impl Engine {
                 move || ticker.run(&wasmtime)
             })
             .map_err(EngineError::Thread)?;
-        Ok(Self(Arc::new(Inner {
-            wasmtime,
-            cache,
-            ticker,
-            thread: Some(thread),
-        })))
+        Ok(Self(Arc::new(Inner { wasmtime, cache, ticker, thread: Some(thread) })))
     }
 
     pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
@@ -97,11 +89,7 @@ impl Engine {
         let calling = Arc::new(AtomicBool::new(false));
         self.0.ticker.callers().push(Arc::downgrade(&calling));
         let thread = self.0.thread.as_ref().map(|thread| thread.thread().clone());
-        Caller {
-            calling,
-            ticker: Arc::clone(&self.0.ticker),
-            thread,
-        }
+        Caller { calling, ticker: Arc::clone(&self.0.ticker), thread }
     }
 }
 
@@ -178,9 +166,7 @@ impl Ticker {
         let mut any = false;
         self.callers().retain(|caller| {
             let caller = caller.upgrade();
-            any |= caller
-                .as_ref()
-                .is_some_and(|calling| calling.load(Ordering::SeqCst));
+            any |= caller.as_ref().is_some_and(|calling| calling.load(Ordering::SeqCst));
             caller.is_some()
         });
         any

@@ -83,10 +83,7 @@ pub struct Fault {
 
 impl Fault {
     pub(crate) fn new(kind: FaultKind, text: impl Into<String>) -> Self {
-        Self {
-            kind,
-            text: text.into(),
-        }
+        Self { kind, text: text.into() }
     }
 
     /// Sorts what a call into a plugin failed with. `memory_was_refused`: languages answer refused
@@ -121,9 +118,6 @@ pub(crate) struct Stop {
 impl Stop {
     /// The plugin handed something over that the contract does not allow.
     pub(crate) const fn bad(text: &'static str) -> Self {
-        Self {
-            kind: FaultKind::BadAnswer,
-            text,
-        }
+        Self { kind: FaultKind::BadAnswer, text }
     }
 }

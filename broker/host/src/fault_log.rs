@@ -20,10 +20,7 @@ impl FaultLog {
     /// None: don't log; else how many were left out since the last line.
     pub(crate) fn admit(&self, now: Millis) -> Option<u64> {
         let mut burst = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if burst
-            .logged_at
-            .is_some_and(|at| now.since(at) < FAULT_LOG_MS)
-        {
+        if burst.logged_at.is_some_and(|at| now.since(at) < FAULT_LOG_MS) {
             burst.suppressed += 1;
             return None;
         }

@@ -44,11 +44,7 @@ impl Instance {
             Ok((guest, answer))
         });
         match started {
-            Ok((guest, Ok(()))) => Ok(Self {
-                store,
-                guest,
-                caller,
-            }),
+            Ok((guest, Ok(()))) => Ok(Self { store, guest, caller }),
             Ok((_, Err(mut text))) => {
                 text.truncate(text.floor_char_boundary(INIT_ERROR_BYTES_MAX));
                 Err(Fault::new(FaultKind::Start, text))
@@ -65,9 +61,7 @@ impl Instance {
     ) -> Result<AuthVerdict, Fault> {
         let cpu = self.store.data().identity.limits.authenticate_cpu;
         let guest = &self.guest;
-        call(&mut self.store, &self.caller, cpu, wall, |store| {
-            guest.authenticate(store, request)
-        })
+        call(&mut self.store, &self.caller, cpu, wall, |store| guest.authenticate(store, request))
     }
 
     pub(crate) fn authorize(
@@ -76,13 +70,9 @@ impl Instance {
     ) -> Result<AuthorizeAnswer, Fault> {
         let cpu = self.store.data().identity.limits.call_cpu;
         let guest = &self.guest;
-        call(
-            &mut self.store,
-            &self.caller,
-            cpu,
-            cpu * WALL_FACTOR,
-            |store| guest.authorize(store, request),
-        )
+        call(&mut self.store, &self.caller, cpu, cpu * WALL_FACTOR, |store| {
+            guest.authorize(store, request)
+        })
     }
 
     pub(crate) fn on_publish(
@@ -92,13 +82,9 @@ impl Instance {
     ) -> Result<PublishVerdict, Fault> {
         let cpu = self.store.data().identity.limits.call_cpu;
         let guest = &self.guest;
-        call(
-            &mut self.store,
-            &self.caller,
-            cpu,
-            cpu * WALL_FACTOR,
-            |store| guest.on_publish(store, request, message),
-        )
+        call(&mut self.store, &self.caller, cpu, cpu * WALL_FACTOR, |store| {
+            guest.on_publish(store, request, message)
+        })
     }
 }
 

@@ -50,9 +50,8 @@ impl Limits {
     pub fn lowered(self, memory_bytes: Option<usize>, call_cpu: Option<Duration>) -> Self {
         Self {
             call_cpu: call_cpu.map_or(self.call_cpu, |asked| asked.min(self.call_cpu)),
-            authenticate_cpu: call_cpu.map_or(self.authenticate_cpu, |asked| {
-                asked.min(self.authenticate_cpu)
-            }),
+            authenticate_cpu: call_cpu
+                .map_or(self.authenticate_cpu, |asked| asked.min(self.authenticate_cpu)),
             memory_bytes: memory_bytes
                 .map_or(self.memory_bytes, |asked| asked.min(self.memory_bytes)),
             ..self
@@ -75,12 +74,7 @@ pub struct KvLimits {
 
 impl Default for KvLimits {
     fn default() -> Self {
-        Self {
-            key_bytes_max: 256,
-            value_bytes_max: 64 << 10,
-            keys_max: 10_000,
-            bytes_max: 1 << 20,
-        }
+        Self { key_bytes_max: 256, value_bytes_max: 64 << 10, keys_max: 10_000, bytes_max: 1 << 20 }
     }
 }
 

@@ -175,26 +175,16 @@ impl Manifest {
         let text: Text = toml::from_str(text)
             .map_err(|error| (error.span(), error.message().trim_end().to_owned()))?;
         if *text.manifest.get_ref() != 1 {
-            return Err(at(
-                &text.manifest,
-                "this broker reads manifests of format 1".to_owned(),
-            ));
+            return Err(at(&text.manifest, "this broker reads manifests of format 1".to_owned()));
         }
         check_id(&text.id)?;
         check_version(&text.version)?;
         if !(1..=200).contains(&text.description.get_ref().len()) {
-            return Err(at(
-                &text.description,
-                "`description` takes 1 to 200 bytes".to_owned(),
-            ));
+            return Err(at(&text.description, "`description` takes 1 to 200 bytes".to_owned()));
         }
         let hooks = names("hook", &text.hooks, &Hook::ALL, Hook::name)?;
-        let capabilities = names(
-            "capability",
-            &text.capabilities,
-            &Capability::ALL,
-            Capability::name,
-        )?;
+        let capabilities =
+            names("capability", &text.capabilities, &Capability::ALL, Capability::name)?;
         let config = match &text.config {
             None => Schema::any_object(),
             Some(schema) => Schema::compile(schema.get_ref())
@@ -224,27 +214,18 @@ fn check_id(id: &Spanned<String>) -> Result<(), Fault> {
     let text = id.get_ref();
     let is_valid = (1..=64).contains(&text.len())
         && !text.starts_with('-')
-        && text
-            .bytes()
-            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+        && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
     if is_valid {
         return Ok(());
     }
-    Err(at(
-        id,
-        "`id` takes 1 to 64 of a-z, 0-9 and `-`, and does not begin with `-`".to_owned(),
-    ))
+    Err(at(id, "`id` takes 1 to 64 of a-z, 0-9 and `-`, and does not begin with `-`".to_owned()))
 }
 
 /// `major.minor.patch` with an optional pre-release and build [semver.org 2.0.0].
 fn check_version(version: &Spanned<String>) -> Result<(), Fault> {
     let text = version.get_ref();
-    let (rest, build) = text
-        .split_once('+')
-        .map_or((text.as_str(), None), |(a, b)| (a, Some(b)));
-    let (numbers, pre) = rest
-        .split_once('-')
-        .map_or((rest, None), |(a, b)| (a, Some(b)));
+    let (rest, build) = text.split_once('+').map_or((text.as_str(), None), |(a, b)| (a, Some(b)));
+    let (numbers, pre) = rest.split_once('-').map_or((rest, None), |(a, b)| (a, Some(b)));
     let is_number = |part: &str| {
         !part.is_empty()
             && part.bytes().all(|byte| byte.is_ascii_digit())
@@ -253,9 +234,7 @@ fn check_version(version: &Spanned<String>) -> Result<(), Fault> {
     let is_tag = |tag: &str| {
         tag.split('.').all(|part| {
             !part.is_empty()
-                && part
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+                && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         })
     };
     let is_valid = text.len() <= 64
@@ -266,10 +245,7 @@ fn check_version(version: &Spanned<String>) -> Result<(), Fault> {
     if is_valid {
         return Ok(());
     }
-    Err(at(
-        version,
-        "`version` takes a semantic version such as 1.0.3".to_owned(),
-    ))
+    Err(at(version, "`version` takes a semantic version such as 1.0.3".to_owned()))
 }
 
 fn names<T: Copy + PartialEq>(
@@ -290,10 +266,7 @@ fn names<T: Copy + PartialEq>(
             return Err(at(text, message));
         };
         if found.contains(&one) {
-            return Err(at(
-                text,
-                format!("{kind} `{}` is named twice", text.get_ref()),
-            ));
+            return Err(at(text, format!("{kind} `{}` is named twice", text.get_ref())));
         }
         found.push(one);
     }
@@ -310,24 +283,14 @@ fn topics(
             .map_err(|error| (None, error.to_string()))
     };
     let Some(section) = section else {
-        return if has_hook {
-            everything()
-        } else {
-            Ok(Vec::new())
-        };
+        return if has_hook { everything() } else { Ok(Vec::new()) };
     };
     if !has_hook {
-        return Err(at(
-            section,
-            "[on-publish] needs \"on-publish\" among the hooks".to_owned(),
-        ));
+        return Err(at(section, "[on-publish] needs \"on-publish\" among the hooks".to_owned()));
     }
     let topics = &section.get_ref().topics;
     if topics.is_empty() || topics.len() > PREFILTER_TOPICS_MAX {
-        return Err(at(
-            section,
-            format!("`topics` takes 1 to {PREFILTER_TOPICS_MAX} filters"),
-        ));
+        return Err(at(section, format!("`topics` takes 1 to {PREFILTER_TOPICS_MAX} filters")));
     }
     topics
         .iter()
@@ -335,10 +298,7 @@ fn topics(
             let filter = TopicFilter::parse(text.get_ref())
                 .map_err(|error| at(text, format!("`{}`: {error}", text.get_ref())))?;
             if filter.share_group().is_some() {
-                return Err(at(
-                    text,
-                    "a prefilter can't be a shared subscription".to_owned(),
-                ));
+                return Err(at(text, "a prefilter can't be a shared subscription".to_owned()));
             }
             Ok(filter)
         })

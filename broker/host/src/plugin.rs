@@ -41,10 +41,7 @@ impl Plugin {
     /// Why this is no plugin for this broker: see [`LoadError`].
     pub fn load(engine: &Engine, bytes: &[u8]) -> Result<Arc<Self>, LoadError> {
         if bytes.len() > COMPONENT_BYTES_MAX {
-            return Err(LoadError::TooLarge {
-                bytes: bytes.len(),
-                bytes_max: COMPONENT_BYTES_MAX,
-            });
+            return Err(LoadError::TooLarge { bytes: bytes.len(), bytes_max: COMPONENT_BYTES_MAX });
         }
         match classify(bytes) {
             Binary::Component => {}
@@ -61,13 +58,7 @@ impl Plugin {
             .map_err(incompatible)?;
         let exports =
             v1::Exports::find(&component, has_lifecycle, &manifest.hooks).map_err(incompatible)?;
-        Ok(Arc::new(Self {
-            engine: engine.clone(),
-            manifest,
-            digest,
-            component,
-            exports,
-        }))
+        Ok(Arc::new(Self { engine: engine.clone(), manifest, digest, component, exports }))
     }
 
     /// What the plugin says about itself.
@@ -118,9 +109,7 @@ impl Plugin {
 }
 
 fn compile(engine: &Engine, bytes: &[u8], digest: &str) -> Result<Component, LoadError> {
-    let cached = engine
-        .cache()
-        .and_then(|cache| cache.load(engine.wasmtime(), digest));
+    let cached = engine.cache().and_then(|cache| cache.load(engine.wasmtime(), digest));
     if let Some(component) = cached {
         return Ok(component);
     }
@@ -140,20 +129,15 @@ fn check(
     manifest: &Manifest,
 ) -> Result<bool, LoadError> {
     for (name, _) in component.imports(engine.wasmtime()) {
-        let interface = our_interface(name)?.ok_or_else(|| LoadError::ForeignImport {
-            import: name.to_owned(),
-        })?;
-        let capability = Capability::ALL
-            .into_iter()
-            .find(|one| one.name() == interface);
+        let interface = our_interface(name)?
+            .ok_or_else(|| LoadError::ForeignImport { import: name.to_owned() })?;
+        let capability = Capability::ALL.into_iter().find(|one| one.name() == interface);
         match capability {
             Some(capability) if !manifest.capabilities.contains(&capability) => {
                 return Err(LoadError::CapabilityNotDeclared { capability });
             }
             None if interface != TYPES => {
-                return Err(LoadError::ForeignImport {
-                    import: name.to_owned(),
-                });
+                return Err(LoadError::ForeignImport { import: name.to_owned() });
             }
             Some(_) | None => {}
         }
@@ -163,10 +147,7 @@ fn check(
         exported.extend(our_interface(name)?);
     }
     for hook in Hook::ALL {
-        match (
-            manifest.hooks.contains(&hook),
-            exported.contains(&hook.name()),
-        ) {
+        match (manifest.hooks.contains(&hook), exported.contains(&hook.name())) {
             (true, false) => return Err(LoadError::MissingExport { hook }),
             (false, true) => return Err(LoadError::UndeclaredExport { hook }),
             (true, true) | (false, false) => {}
@@ -191,11 +172,9 @@ fn our_interface(name: &str) -> Result<Option<&str>, LoadError> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            // Writing to a String can't fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String can't fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

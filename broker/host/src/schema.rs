@@ -55,10 +55,7 @@ const KEYWORDS: &str = "type, properties, required, additionalProperties, items,
 impl Schema {
     /// What stands for an absent schema.
     pub(crate) fn any_object() -> Self {
-        Self {
-            types: Some(vec![Type::Object]),
-            ..Self::default()
-        }
+        Self { types: Some(vec![Type::Object]), ..Self::default() }
     }
 
     /// # Errors
@@ -75,9 +72,8 @@ impl Schema {
         if path.len() > SCHEMA_DEPTH_MAX {
             return Err(format!("schemas go {SCHEMA_DEPTH_MAX} levels deep"));
         }
-        let object = schema
-            .as_object()
-            .ok_or_else(|| format!("{}a schema is a table", place(path)))?;
+        let object =
+            schema.as_object().ok_or_else(|| format!("{}a schema is a table", place(path)))?;
         let mut compiled = Self::default();
         for (keyword, value) in object {
             let understood = compiled.keyword(keyword, value, path)?;
@@ -106,8 +102,7 @@ impl Schema {
                 };
                 for (name, schema) in properties {
                     path.push(name);
-                    self.properties
-                        .insert(name.clone(), Self::compile_at(schema, path)?);
+                    self.properties.insert(name.clone(), Self::compile_at(schema, path)?);
                     path.pop();
                 }
                 true
@@ -201,23 +196,14 @@ impl Schema {
     }
 
     fn check_names(&self, object: &Map<String, Value>) -> Result<(), String> {
-        if let Some(name) = self
-            .required
-            .iter()
-            .find(|name| !object.contains_key(*name))
-        {
+        if let Some(name) = self.required.iter().find(|name| !object.contains_key(*name)) {
             return Err(format!("`{name}` is missing"));
         }
-        let unknown = object
-            .keys()
-            .find(|name| !self.properties.contains_key(*name));
+        let unknown = object.keys().find(|name| !self.properties.contains_key(*name));
         match unknown {
             Some(name) if self.is_closed => {
                 let known: Vec<_> = self.properties.keys().map(String::as_str).collect();
-                Err(format!(
-                    "`{name}` is unknown; there is {}",
-                    known.join(", ")
-                ))
+                Err(format!("`{name}` is unknown; there is {}", known.join(", ")))
             }
             _ => Ok(()),
         }
@@ -226,11 +212,7 @@ impl Schema {
 
 impl<T: PartialOrd + std::fmt::Display> Bounds<T> {
     fn check(&self, value: T, unit: &str) -> Result<(), String> {
-        let unit = if unit.is_empty() {
-            String::new()
-        } else {
-            format!(" {unit}")
-        };
+        let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
         match self {
             Self { min: Some(min), .. } if value < *min => {
                 Err(format!("takes at least {min}{unit}"))
@@ -260,10 +242,7 @@ impl Type {
     }
 
     fn name(self) -> &'static str {
-        TYPES
-            .iter()
-            .find(|(_, one)| *one == self)
-            .map_or("", |(name, _)| name)
+        TYPES.iter().find(|(_, one)| *one == self).map_or("", |(name, _)| name)
     }
 }
 
@@ -274,21 +253,12 @@ fn types(value: &Value) -> Option<Vec<Type>> {
     };
     names
         .iter()
-        .map(|name| {
-            TYPES
-                .iter()
-                .find(|(known, _)| known == name)
-                .map(|(_, one)| *one)
-        })
+        .map(|name| TYPES.iter().find(|(known, _)| known == name).map(|(_, one)| *one))
         .collect()
 }
 
 fn strings(value: &Value) -> Option<Vec<String>> {
-    value
-        .as_array()?
-        .iter()
-        .map(|name| name.as_str().map(str::to_owned))
-        .collect()
+    value.as_array()?.iter().map(|name| name.as_str().map(str::to_owned)).collect()
 }
 
 fn is_some<T>(place: &mut Option<T>, value: Option<T>) -> bool {
@@ -323,28 +293,13 @@ mod tests {
         for (config, message) in [
             (json!([]), "takes object"),
             (json!({}), "`key` is missing"),
-            (
-                json!({"key": "abc", "kex": 1}),
-                "`kex` is unknown; there is key, list, mode, n",
-            ),
+            (json!({"key": "abc", "kex": 1}), "`kex` is unknown; there is key, list, mode, n"),
             (json!({"key": 1}), "`key`: takes string"),
             (json!({"key": "ab"}), "`key`: takes at least 3 characters"),
-            (
-                json!({"key": "abcdef"}),
-                "`key`: takes at most 5 characters",
-            ),
-            (
-                json!({"key": "abc", "list": [1.5]}),
-                "`list.0`: takes integer or null",
-            ),
-            (
-                json!({"key": "abc", "list": [1, 2, 3]}),
-                "`list`: takes at most 2 items",
-            ),
-            (
-                json!({"key": "abc", "mode": "c"}),
-                "`mode`: takes one of \"a\", \"b\"",
-            ),
+            (json!({"key": "abcdef"}), "`key`: takes at most 5 characters"),
+            (json!({"key": "abc", "list": [1.5]}), "`list.0`: takes integer or null"),
+            (json!({"key": "abc", "list": [1, 2, 3]}), "`list`: takes at most 2 items"),
+            (json!({"key": "abc", "mode": "c"}), "`mode`: takes one of \"a\", \"b\""),
             (json!({"key": "abc", "n": 2}), "`n`: takes at most 1.5"),
         ] {
             check(schema.clone(), config, Err(message));

@@ -47,9 +47,7 @@ pub(crate) fn manifest_text(component: &[u8]) -> Result<&str, LoadError> {
     let text = found.ok_or(LoadError::NoManifest)?;
     if text.len() > MANIFEST_BYTES_MAX {
         let bytes = text.len();
-        return Err(LoadError::Invalid(format!(
-            "a manifest of {bytes} bytes is too long"
-        )));
+        return Err(LoadError::Invalid(format!("a manifest of {bytes} bytes is too long")));
     }
     std::str::from_utf8(text)
         .map_err(|_| LoadError::Invalid("the manifest is not UTF-8".to_owned()))
@@ -112,10 +110,7 @@ mod tests {
     fn one_manifest_is_found_between_other_sections() {
         let manifest = named(SECTION, b"text");
         let nested = section(4, &manifest);
-        check(
-            &[named("name", b"x"), manifest.clone(), section(1, b"")],
-            Ok("text"),
-        );
+        check(&[named("name", b"x"), manifest.clone(), section(1, b"")], Ok("text"));
         check(&[nested], Err(LoadError::NoManifest));
         check(&[manifest.clone(), manifest], Err(LoadError::ManifestTwice));
         check(

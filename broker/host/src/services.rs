@@ -34,10 +34,7 @@ impl Services {
     /// Services on a clock of the caller's.
     #[must_use]
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
-        Self(Arc::new(Inner {
-            clock,
-            plugins: Mutex::default(),
-        }))
+        Self(Arc::new(Inner { clock, plugins: Mutex::default() }))
     }
 
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
@@ -45,14 +42,9 @@ impl Services {
     }
 
     pub(crate) fn of(&self, tenant: &Arc<str>, plugin: &Arc<str>) -> Arc<PluginServices> {
-        let mut plugins = self
-            .0
-            .plugins
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let services = plugins
-            .entry((Arc::clone(tenant), Arc::clone(plugin)))
-            .or_insert_with(|| {
+        let mut plugins = self.0.plugins.lock().unwrap_or_else(PoisonError::into_inner);
+        let services =
+            plugins.entry((Arc::clone(tenant), Arc::clone(plugin))).or_insert_with(|| {
                 Arc::new(PluginServices {
                     clock: Arc::clone(&self.0.clock),
                     kv: Kv::default(),
@@ -119,10 +111,7 @@ mod tests {
         });
         for _ in 0..calls {
             let connection = Arc::clone(&connection);
-            let request = AuthenticateRequest {
-                connection,
-                password: None,
-            };
+            let request = AuthenticateRequest { connection, password: None };
             let _ = active.authenticate(index, &request);
         }
     }

@@ -34,12 +34,7 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn new(identity: Arc<Identity>) -> Self {
         let resources = Resources::new(identity.limits.memory_bytes);
-        Self {
-            identity,
-            resources,
-            deadline: Deadline::default(),
-            reply: Reply::default(),
-        }
+        Self { identity, resources, deadline: Deadline::default(), reply: Reply::default() }
     }
 }
 
@@ -78,11 +73,7 @@ pub(crate) struct Deadline {
 
 impl Deadline {
     pub(crate) fn start(&mut self, cpu: Duration, wall: Duration) {
-        *self = Self {
-            cpu,
-            wall,
-            first_tick: None,
-        };
+        *self = Self { cpu, wall, first_tick: None };
     }
 
     /// Called about once a [`crate::limits::TICK`] while the plugin runs.
@@ -91,17 +82,11 @@ impl Deadline {
         let &mut (cpu_start, wall_start) = self.first_tick.get_or_insert((cpu, wall));
         if cpu.saturating_sub(cpu_start) >= self.cpu {
             let text = "the call used up its CPU time";
-            return Err(Stop {
-                kind: FaultKind::CpuDeadline,
-                text,
-            });
+            return Err(Stop { kind: FaultKind::CpuDeadline, text });
         }
         if wall.saturating_sub(wall_start) >= self.wall {
             let text = "the call used up its wall time";
-            return Err(Stop {
-                kind: FaultKind::WallDeadline,
-                text,
-            });
+            return Err(Stop { kind: FaultKind::WallDeadline, text });
         }
         Ok(())
     }
@@ -118,12 +103,7 @@ pub(crate) struct Resources {
 
 impl Resources {
     fn new(memory_bytes_max: usize) -> Self {
-        Self {
-            memory_bytes: 0,
-            memory_bytes_max,
-            table_elements: 0,
-            memory_was_refused: false,
-        }
+        Self { memory_bytes: 0, memory_bytes_max, table_elements: 0, memory_was_refused: false }
     }
 }
 

@@ -60,12 +60,8 @@ impl Counters {
 
     pub(crate) fn timed(&self, hook: Hook, cpu: Duration) {
         let nanoseconds = u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX);
-        self.0[hook.index()]
-            .timed_calls
-            .fetch_add(1, Ordering::Relaxed);
-        self.0[hook.index()]
-            .timed_cpu_ns
-            .fetch_add(nanoseconds, Ordering::Relaxed);
+        self.0[hook.index()].timed_calls.fetch_add(1, Ordering::Relaxed);
+        self.0[hook.index()].timed_cpu_ns.fetch_add(nanoseconds, Ordering::Relaxed);
     }
 }
 
@@ -75,10 +71,7 @@ pub(crate) fn sum<'a>(
     hook: Hook,
 ) -> HookStats {
     let total = |field: fn(&HookCounters) -> &AtomicU64| -> u64 {
-        counters
-            .clone()
-            .map(|one| field(&one.0[hook.index()]).load(Ordering::Relaxed))
-            .sum()
+        counters.clone().map(|one| field(&one.0[hook.index()]).load(Ordering::Relaxed)).sum()
     };
     let calls = total(|hook| &hook.calls);
     let timed_calls = total(|hook| &hook.timed_calls);
@@ -86,16 +79,13 @@ pub(crate) fn sum<'a>(
     let cpu_ns = (u128::from(timed_cpu_ns) * u128::from(calls))
         .checked_div(u128::from(timed_calls))
         .unwrap_or(0);
-    let faults = FaultKind::ALL
-        .into_iter()
-        .enumerate()
-        .filter_map(|(index, kind)| {
-            let count: u64 = counters
-                .clone()
-                .map(|one| one.0[hook.index()].faults[index].load(Ordering::Relaxed))
-                .sum();
-            (count > 0).then_some((kind, count))
-        });
+    let faults = FaultKind::ALL.into_iter().enumerate().filter_map(|(index, kind)| {
+        let count: u64 = counters
+            .clone()
+            .map(|one| one.0[hook.index()].faults[index].load(Ordering::Relaxed))
+            .sum();
+        (count > 0).then_some((kind, count))
+    });
     HookStats {
         hook,
         calls,

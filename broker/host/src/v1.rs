@@ -119,15 +119,10 @@ impl Guest {
     ) -> Result<AuthVerdict> {
         let hook = self.authenticate.as_ref().ok_or(NO_HOOK)?;
         let connection = &*request.connection;
-        let facts = Lent {
-            connection,
-            principal: None,
-            message: None,
-        };
+        let facts = Lent { connection, principal: None, message: None };
         let password = request.password.as_deref();
-        let decision = lend(&facts, || {
-            hook.call_authenticate(&mut *store, handle(), password, handle())
-        })?;
+        let decision =
+            lend(&facts, || hook.call_authenticate(&mut *store, handle(), password, handle()))?;
         Ok(match decision {
             hooks::authenticate::Decision::Next => AuthVerdict::Next,
             hooks::authenticate::Decision::Allow => {
@@ -172,9 +167,8 @@ impl Guest {
             retain: request.retain,
             payload_length: request.payload_length,
         };
-        let decision = lend(&facts, || {
-            hook.call_authorize(&mut *store, handle(), asked, handle())
-        })?;
+        let decision =
+            lend(&facts, || hook.call_authorize(&mut *store, handle(), asked, handle()))?;
         let verdict = match decision {
             hooks::authorize::Decision::Next => Verdict::Next,
             hooks::authorize::Decision::Allow => Verdict::Allow,
@@ -182,10 +176,7 @@ impl Guest {
                 Verdict::Deny(denial(code, reason, Refusal::of(request.action))?)
             }
         };
-        Ok(AuthorizeAnswer {
-            verdict,
-            ttl_ms: store.data().reply.ttl_ms,
-        })
+        Ok(AuthorizeAnswer { verdict, ttl_ms: store.data().reply.ttl_ms })
     }
 
     /// `message` instead of the request's: plugins before this one may have changed it.
@@ -201,9 +192,7 @@ impl Guest {
             principal: Some(request.principal),
             message: Some(message),
         };
-        let verdict = lend(&facts, || {
-            hook.call_on_publish(&mut *store, handle(), handle())
-        })?;
+        let verdict = lend(&facts, || hook.call_on_publish(&mut *store, handle(), handle()))?;
         match verdict {
             hooks::on_publish::Verdict::Pass => {
                 Ok(replacement(&mut store.data_mut().reply, message))
@@ -220,10 +209,7 @@ fn replacement(reply: &mut Reply, message: MessageRef<'_>) -> PublishVerdict {
     let topic = reply.topic.take().filter(|topic| topic != message.topic);
     let payload = reply.payload.take();
     let qos = reply.qos.take().filter(|qos| *qos != message.qos);
-    let retain = reply
-        .retain
-        .take()
-        .filter(|retain| *retain != message.retain);
+    let retain = reply.retain.take().filter(|retain| *retain != message.retain);
     if topic.is_none() && payload.is_none() && qos.is_none() && retain.is_none() {
         return PublishVerdict::Pass;
     }

@@ -130,12 +130,7 @@ fn merge(changed: &mut Option<Box<Replacement>>, later: Box<Replacement>) {
         *changed = Some(later);
         return;
     };
-    let Replacement {
-        topic,
-        payload,
-        qos,
-        retain,
-    } = *later;
+    let Replacement { topic, payload, qos, retain } = *later;
     earlier.topic = topic.or(earlier.topic.take());
     earlier.payload = payload.or(earlier.payload.take());
     earlier.qos = qos.or(earlier.qos);
@@ -159,8 +154,7 @@ impl Seat {
         let timed_from = calls.is_multiple_of(TIMED_CALL_EVERY).then(thread_cpu);
         let answer = self.instance(index, builder).and_then(run);
         if let Some(start) = timed_from {
-            self.counters
-                .timed(hook, thread_cpu().saturating_sub(start));
+            self.counters.timed(hook, thread_cpu().saturating_sub(start));
         }
         match answer {
             Ok(answer) => {
@@ -186,16 +180,12 @@ impl Seat {
         if self.instance.is_none() {
             self.instance = Some(self.replacement(index, builder)?);
         }
-        self.instance
-            .as_mut()
-            .ok_or_else(|| Fault::new(FaultKind::NotReady, "no instance"))
+        self.instance.as_mut().ok_or_else(|| Fault::new(FaultKind::NotReady, "no instance"))
     }
 
     /// Never longer on this thread than one call may take.
     fn replacement(&self, index: usize, builder: Option<&Requests>) -> Result<Instance, Fault> {
-        let Active {
-            plugin, identity, ..
-        } = &*self.active;
+        let Active { plugin, identity, .. } = &*self.active;
         if self.active.has_fast_init {
             let cpu: Duration = identity.limits.init_cpu.min(identity.limits.call_cpu);
             return Instance::start(plugin, identity, cpu);

@@ -19,9 +19,7 @@ pub(crate) struct Layout {
 impl Layout {
     /// The layout of `directory`, which need not be there.
     pub(crate) fn new(directory: impl Into<PathBuf>) -> Self {
-        Self {
-            root: directory.into(),
-        }
+        Self { root: directory.into() }
     }
 
     /// The directory itself.
@@ -120,10 +118,9 @@ impl InstanceError {
             }
             Self::Exists(path) => Some(format!("start it: wasmqtt run {}", path.display())),
             Self::NotEmpty { .. } => Some("name a new or an empty directory".to_owned()),
-            Self::LockedByBroker { directory, .. } => Some(format!(
-                "look at it: wasmqtt -C {} status",
-                directory.display()
-            )),
+            Self::LockedByBroker { directory, .. } => {
+                Some(format!("look at it: wasmqtt -C {} status", directory.display()))
+            }
             Self::LockedByCommand { .. } => Some("try again when that command is done".to_owned()),
             Self::NotADirectory(_) | Self::Io { .. } => None,
         }
@@ -205,9 +202,7 @@ impl Instance {
 
     /// From the command that made it to the broker that runs it, without letting go.
     pub(crate) fn become_broker(&mut self) -> Result<(), InstanceError> {
-        self._lock
-            .write(Holder::Broker)
-            .map_err(InstanceError::io("write", &self.layout.lock()))
+        self._lock.write(Holder::Broker).map_err(InstanceError::io("write", &self.layout.lock()))
     }
 }
 
@@ -227,16 +222,10 @@ fn move_into_place(staging: &Path, layout: &Layout) -> Result<(), InstanceError>
 }
 
 fn make_directory(path: &Path) -> Result<(), InstanceError> {
-    if let Some(parent) = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-    {
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::create_dir_all(parent).map_err(InstanceError::io("make", parent))?;
     }
-    DirBuilder::new()
-        .mode(0o700)
-        .create(path)
-        .map_err(InstanceError::io("make", path))
+    DirBuilder::new().mode(0o700).create(path).map_err(InstanceError::io("make", path))
 }
 
 /// Writes a new file that only its owner can read.
@@ -275,15 +264,9 @@ fn check_empty(layout: &Layout) -> Result<(), InstanceError> {
     }
     for entry in fs::read_dir(root).map_err(InstanceError::io("read", root))? {
         let name = entry.map_err(InstanceError::io("read", root))?.file_name();
-        if ![STAGING, "lock", "lost+found"]
-            .iter()
-            .any(|known| name == *known)
-        {
+        if ![STAGING, "lock", "lost+found"].iter().any(|known| name == *known) {
             let entry = name.to_string_lossy().into_owned();
-            return Err(InstanceError::NotEmpty {
-                directory: root.to_owned(),
-                entry,
-            });
+            return Err(InstanceError::NotEmpty { directory: root.to_owned(), entry });
         }
     }
     Ok(())
@@ -339,15 +322,8 @@ impl Lock {
     fn take(layout: &Layout, holder: Holder) -> Result<Self, InstanceError> {
         let path = layout.lock();
         let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600);
-        let mut file = options
-            .open(&path)
-            .map_err(InstanceError::io("write", &path))?;
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut file = options.open(&path).map_err(InstanceError::io("write", &path))?;
         let mut waited = Duration::ZERO;
         while let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
             if error != rustix::io::Errno::WOULDBLOCK {
@@ -368,8 +344,7 @@ impl Lock {
             waited += LOCK_POLL;
         }
         let mut lock = Self { file };
-        lock.write(holder)
-            .map_err(InstanceError::io("write", &path))?;
+        lock.write(holder).map_err(InstanceError::io("write", &path))?;
         Ok(lock)
     }
 
@@ -387,16 +362,10 @@ impl Lock {
 /// A holder that has not written its name yet is taken for a command: one waits for those.
 fn read_holder(file: &mut File) -> LockState {
     let mut text = String::new();
-    let read = file
-        .rewind()
-        .and_then(|()| file.take(64).read_to_string(&mut text));
+    let read = file.rewind().and_then(|()| file.take(64).read_to_string(&mut text));
     let (name, pid) = text.trim().split_once(' ').unwrap_or_default();
     let pid = pid.parse().ok().filter(|_| read.is_ok());
-    if name == "broker" {
-        LockState::Broker(pid)
-    } else {
-        LockState::Command(pid)
-    }
+    if name == "broker" { LockState::Broker(pid) } else { LockState::Command(pid) }
 }
 
 #[cfg(test)]

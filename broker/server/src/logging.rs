@@ -26,10 +26,9 @@ pub(crate) fn start(config: LogConfig) -> anyhow::Result<()> {
     *GUARD.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
     let lines = fmt().with_env_filter(filter).with_writer(writer);
     let started = match config.format {
-        LogFormat::Pretty => lines
-            .with_ansi(std::io::stderr().is_terminal())
-            .with_target(false)
-            .try_init(),
+        LogFormat::Pretty => {
+            lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init()
+        }
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
     started.map_err(|error| anyhow::anyhow!("can't start logging: {error}"))
@@ -62,9 +61,7 @@ fn filter(level: LogLevel, variable: Option<&str>) -> anyhow::Result<EnvFilter> 
     for name in ours {
         text.push_str(&format!(",{name}={level}"));
     }
-    EnvFilter::builder()
-        .parse(&text)
-        .context("the filter of a level is well-formed")
+    EnvFilter::builder().parse(&text).context("the filter of a level is well-formed")
 }
 
 #[cfg(test)]
@@ -73,19 +70,12 @@ mod tests {
 
     #[test]
     fn each_level_is_a_filter() {
-        for level in [
-            LogLevel::Error,
-            LogLevel::Warn,
-            LogLevel::Info,
-            LogLevel::Debug,
-            LogLevel::Trace,
-        ] {
+        for level in
+            [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace]
+        {
             filter(level, None).unwrap();
         }
-        assert_eq!(
-            filter(LogLevel::Info, Some("debug")).unwrap().to_string(),
-            "debug"
-        );
+        assert_eq!(filter(LogLevel::Info, Some("debug")).unwrap().to_string(), "debug");
     }
 
     #[test]

@@ -25,11 +25,7 @@ pub(crate) enum Letter {
     /// A tenant's rules changed; the sender waits until they are in force.
     Rules(TenantId, Arc<RuleSet>, SyncSender<()>),
     /// Close a principal's connections.
-    Kick {
-        tenant: TenantId,
-        principal: Box<str>,
-        code: ReasonCode,
-    },
+    Kick { tenant: TenantId, principal: Box<str>, code: ReasonCode },
     /// Say how you are.
     Status(SyncSender<WorkerStatus>),
     /// Close all connections; answered when they are closed.
@@ -89,10 +85,7 @@ impl Mailbox {
         if !self.pending.swap(false, Ordering::AcqRel) {
             return Poll::Pending;
         }
-        std::mem::swap(
-            letters,
-            &mut *self.letters.lock().unwrap_or_else(PoisonError::into_inner),
-        );
+        std::mem::swap(letters, &mut *self.letters.lock().unwrap_or_else(PoisonError::into_inner));
         self.count.fetch_sub(letters.len(), Ordering::Relaxed);
         Poll::Ready(())
     }

@@ -21,9 +21,7 @@ struct Gathered {
 
 impl Gathered {
     fn is_for(&self, link: &Link) -> bool {
-        self.link
-            .as_ref()
-            .is_some_and(|known| Rc::ptr_eq(known, link))
+        self.link.as_ref().is_some_and(|known| Rc::ptr_eq(known, link))
     }
 
     fn write(&mut self) {
@@ -75,11 +73,7 @@ impl Outgoing {
             &mut self.read
         } else if self.other.is_for(link) {
             &mut self.other
-        } else if self
-            .last
-            .as_ref()
-            .is_some_and(|last| Rc::ptr_eq(last, link))
-        {
+        } else if self.last.as_ref().is_some_and(|last| Rc::ptr_eq(last, link)) {
             self.other.turn_to(link);
             &mut self.other
         } else {

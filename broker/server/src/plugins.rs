@@ -59,10 +59,7 @@ impl Hooks {
                 AccessStep::Rules => CoreStep::Rules,
                 AccessStep::Plugin(name) => {
                     let index = active.find(name, Hook::Authorize).ok_or_else(|| {
-                        ActivateError::NoSuchHook {
-                            name: Arc::clone(name),
-                            hook: Hook::Authorize,
-                        }
+                        ActivateError::NoSuchHook { name: Arc::clone(name), hook: Hook::Authorize }
                     })?;
                     authorizers.push(index);
                     CoreStep::Plugin(u16::try_from(authorizers.len() - 1).unwrap_or(u16::MAX))
@@ -70,19 +67,12 @@ impl Hooks {
             });
         }
         let (active, access) = (Arc::new(active), access.into());
-        Ok(Self {
-            active,
-            authorizers: authorizers.into(),
-            access,
-        })
+        Ok(Self { active, authorizers: authorizers.into(), access })
     }
 
     /// The instances of one worker.
     pub(crate) fn for_worker(&self) -> WorkerHooks {
-        WorkerHooks {
-            plugins: self.active.worker(),
-            authorizers: Arc::clone(&self.authorizers),
-        }
+        WorkerHooks { plugins: self.active.worker(), authorizers: Arc::clone(&self.authorizers) }
     }
 }
 

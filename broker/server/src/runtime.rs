@@ -47,17 +47,8 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// # Errors
 /// What keeps it from starting.
 pub(crate) fn run(plan: RunPlan) -> anyhow::Result<()> {
-    let RunPlan {
-        config,
-        dev,
-        instance,
-        directory,
-        hash_pool,
-        engine,
-        plugins,
-        control,
-        origins,
-    } = plan;
+    let RunPlan { config, dev, instance, directory, hash_pool, engine, plugins, control, origins } =
+        plan;
     raise_file_limit();
     let tenant: Arc<str> = "default".into();
     let bound = bind(&config)?;
@@ -77,13 +68,7 @@ pub(crate) fn run(plan: RunPlan) -> anyhow::Result<()> {
     };
     let steps = auth_steps(&config, &hooks, authenticator.as_ref());
     let handle = control.handle().clone();
-    let chain = AuthChain::new(
-        steps,
-        TenantId::DEFAULT,
-        dev,
-        handle,
-        Arc::clone(&mailboxes),
-    );
+    let chain = AuthChain::new(steps, TenantId::DEFAULT, dev, handle, Arc::clone(&mailboxes));
     let shared = Arc::new(Shared::default());
     shared.add_tenant(TenantId::DEFAULT, Arc::clone(&tenant));
     let common = Arc::new(Common {
@@ -143,15 +128,9 @@ pub(crate) fn run(plan: RunPlan) -> anyhow::Result<()> {
 /// Each connection is a file: takes as many as the system lets this process have.
 fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(
-            files = limit.current,
-            "the limit of open files stays: {error}"
-        );
+        tracing::warn!(files = limit.current, "the limit of open files stays: {error}");
     }
 }
 
@@ -178,10 +157,7 @@ fn bind(config: &Config) -> anyhow::Result<Vec<Bound>> {
     let mut bound = Vec::new();
     for (name, listener) in &config.listeners {
         let socket = TcpListener::bind(listener.bind).with_context(|| {
-            format!(
-                "listener `{name}` can't listen on {}: is the port taken?",
-                listener.bind
-            )
+            format!("listener `{name}` can't listen on {}: is the port taken?", listener.bind)
         })?;
         let address = socket.local_addr()?;
         bound.push((Arc::clone(name), socket, address, listener.clone()));
@@ -259,9 +235,7 @@ fn start_server(
                 Ok::<_, std::convert::Infallible>(())
             })
         };
-        builder = builder
-            .listen(&tag, socket, factory)?
-            .config(&tag, io_config());
+        builder = builder.listen(&tag, socket, factory)?.config(&tag, io_config());
     }
     Ok(builder.run())
 }
@@ -272,9 +246,7 @@ fn origin(io: &Io, listener: &Arc<str>) -> Origin {
         tenant: TenantId::DEFAULT,
         tenant_name: "default".into(),
         listener: Arc::clone(listener),
-        peer: peer
-            .map_or_else(String::new, |peer| peer.0.to_string())
-            .into(),
+        peer: peer.map_or_else(String::new, |peer| peer.0.to_string()).into(),
     }
 }
 
@@ -300,10 +272,9 @@ fn announce(listeners: &[ListenerView]) -> anyhow::Result<()> {
 
 async fn wait_for_signal() -> &'static str {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {
@@ -333,9 +304,7 @@ impl LiveBroker {
         }
         drop(sender);
         let next = || answers.recv_timeout(ANSWER);
-        std::iter::from_fn(|| next().ok())
-            .take(usize::from(self.workers))
-            .collect()
+        std::iter::from_fn(|| next().ok()).take(usize::from(self.workers)).collect()
     }
 }
 
@@ -347,11 +316,7 @@ impl Live for LiveBroker {
     fn principal_changed(&self, tenant: TenantId, name: &str) {
         for mailbox in self.mailboxes.iter() {
             let (principal, code) = (name.into(), ReasonCode::AdministrativeAction);
-            mailbox.post(Letter::Kick {
-                tenant,
-                principal,
-                code,
-            });
+            mailbox.post(Letter::Kick { tenant, principal, code });
         }
     }
 

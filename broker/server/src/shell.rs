@@ -47,17 +47,7 @@ impl ServerShell {
         let outboxes = mailboxes.iter().map(|_| Vec::new()).collect();
         let (has_mail, persisted) = (false, VecDeque::new());
         let outgoing = Outgoing::default();
-        Self {
-            id,
-            limits,
-            mailboxes,
-            outboxes,
-            outgoing,
-            has_mail,
-            persisted,
-            auth,
-            hooks,
-        }
+        Self { id, limits, mailboxes, outboxes, outgoing, has_mail, persisted, auth, hooks }
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -117,14 +107,12 @@ impl Shell for ServerShell {
     }
 
     fn deliver(&mut self, link: &Link, delivery: Delivery<'_>) -> bool {
-        self.outgoing
-            .put(link, |out| encode::publish(out, link.terms, &delivery))
+        self.outgoing.put(link, |out| encode::publish(out, link.terms, &delivery))
     }
 
     fn send(&mut self, link: &Link, reply: Reply<'_>) {
         let limits = &self.limits;
-        self.outgoing
-            .put(link, |out| encode::reply(out, link.terms, &reply, limits));
+        self.outgoing.put(link, |out| encode::reply(out, link.terms, &reply, limits));
     }
 
     fn close(&mut self, link: &Link, code: Option<ReasonCode>) {
@@ -179,12 +167,7 @@ impl Shell for ServerShell {
 
     fn observe(&mut self, observation: Observation<'_>) {
         match observation {
-            Observation::Connected {
-                id,
-                facts,
-                principal,
-                session_present,
-            } => tracing::info!(
+            Observation::Connected { id, facts, principal, session_present } => tracing::info!(
                 connection = %id,
                 client_id = &*facts.client_id,
                 user = principal.name.as_deref(),
@@ -216,11 +199,7 @@ impl Shell for ServerShell {
                 "denied: {}",
                 code.text()
             ),
-            Observation::Dropped {
-                client_id,
-                topic,
-                code,
-            } => {
+            Observation::Dropped { client_id, topic, code } => {
                 tracing::debug!(client_id, topic, reason = code.text(), "message dropped");
             }
         }

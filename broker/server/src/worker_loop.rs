@@ -28,10 +28,7 @@ pub(crate) struct Common {
     pub(crate) shared: Arc<Shared>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) access: AccessOrder,
-    pub(crate) rules: Vec<(
-        wasmqtt_core::ids::TenantId,
-        Arc<wasmqtt_core::access::RuleSet>,
-    )>,
+    pub(crate) rules: Vec<(wasmqtt_core::ids::TenantId, Arc<wasmqtt_core::access::RuleSet>)>,
     pub(crate) mailboxes: Arc<[Mailbox]>,
     pub(crate) auth: Arc<AuthChain>,
     pub(crate) hooks: Hooks,
@@ -71,11 +68,7 @@ pub(crate) fn start(id: WorkerId, common: &Common) {
     );
     let mut core = Worker::new(setup);
     for (tenant, rules) in &common.rules {
-        core.handle(
-            Millis(0),
-            Event::Rules(*tenant, Arc::clone(rules)),
-            &mut shell,
-        );
+        core.handle(Millis(0), Event::Rules(*tenant, Arc::clone(rules)), &mut shell);
     }
     let cell = Rc::new(WorkerCell {
         core: RefCell::new(core),
@@ -100,9 +93,7 @@ impl WorkerCell {
     /// Hands one event to the core. What it calls for beyond this worker waits for
     /// [`Self::end_turn`].
     pub(crate) fn handle(&self, now: Millis, event: Event<'_>) {
-        self.core
-            .borrow_mut()
-            .handle(now, event, &mut self.shell.borrow_mut());
+        self.core.borrow_mut().handle(now, event, &mut self.shell.borrow_mut());
     }
 
     /// The core and the shell, for a run of events.
@@ -155,8 +146,7 @@ impl WorkerCell {
     }
 
     pub(crate) fn leave(&self) {
-        self.connections
-            .set(self.connections.get().saturating_sub(1));
+        self.connections.set(self.connections.get().saturating_sub(1));
     }
 
     async fn read_mail(&self) {
@@ -188,19 +178,8 @@ impl WorkerCell {
                 self.handle(now, Event::Rules(tenant, rules));
                 let _ = done.try_send(()); // whoever asked may have left
             }
-            Letter::Kick {
-                tenant,
-                principal,
-                code,
-            } => {
-                self.handle(
-                    now,
-                    Event::Kick {
-                        tenant,
-                        principal,
-                        code,
-                    },
-                );
+            Letter::Kick { tenant, principal, code } => {
+                self.handle(now, Event::Kick { tenant, principal, code });
             }
             Letter::Status(reply) => {
                 let status = self.with(|core, _| WorkerStatus {
@@ -221,12 +200,7 @@ impl WorkerCell {
         loop {
             ntex::time::sleep(ntex::time::Millis(1000)).await;
             let now = clock::now();
-            self.handle(
-                now,
-                Event::Tick {
-                    unix_seconds: clock::unix_seconds(),
-                },
-            );
+            self.handle(now, Event::Tick { unix_seconds: clock::unix_seconds() });
             self.end_turn(now);
             if !self.shell.borrow().is_stalled() {
                 self.stalled.borrow_mut().drain(..).for_each(Waker::wake);

@@ -56,10 +56,7 @@ fn created() -> tempfile::TempDir {
 
 #[track_caller]
 fn refused(ran: &Ran, code: i32, stderr: &str) {
-    assert_eq!(
-        (ran.code, ran.stderr.as_str(), ran.stdout.as_str()),
-        (code, stderr, "")
-    );
+    assert_eq!((ran.code, ran.stderr.as_str(), ran.stdout.as_str()), (code, stderr, ""));
 }
 
 #[test]
@@ -69,10 +66,7 @@ fn create_answers_in_json_with_passwords_that_differ() {
     let made: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(made["directory"], "b");
     let users = made["users"].as_array().unwrap();
-    assert_eq!(
-        (&users[0]["name"], &users[1]["name"]),
-        (&"admin".into(), &"demo".into())
-    );
+    assert_eq!((&users[0]["name"], &users[1]["name"]), (&"admin".into(), &"demo".into()));
     assert_ne!(users[0]["password"], users[1]["password"]);
 }
 
@@ -81,11 +75,7 @@ fn commands_that_write_at_once_wait_for_each_other() {
     let parent = created();
     let add = |number: usize| {
         let name = format!("user-{number}");
-        start(
-            parent.path(),
-            &["-C", "b", "user", "add", &name, "--password-stdin"],
-            "secret\n",
-        )
+        start(parent.path(), &["-C", "b", "user", "add", &name, "--password-stdin"], "secret\n")
     };
     let children: Vec<Child> = (0..6).map(add).collect();
     for child in children {
@@ -156,11 +146,7 @@ fn a_broker_that_dies_before_it_answers_is_told() {
     let ran = run(parent.path(), &["-C", "b", "user", "rm", "demo"]);
     broker.join().unwrap();
     assert_eq!(ran.code, 1, "{}", ran.stderr);
-    assert!(
-        ran.stderr.contains("went away before it answered"),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.contains("went away before it answered"), "{}", ran.stderr);
 }
 
 #[test]
@@ -198,49 +184,19 @@ fn a_broken_broker_toml_keeps_nobody_from_users_and_rules() {
     let parent = created();
     fs::write(parent.path().join("b/broker.toml"), "[broken").unwrap();
     assert_eq!(run(parent.path(), &["-C", "b", "user", "list"]).code, 0);
-    let check = run(
-        parent.path(),
-        &["-C", "b", "acl", "check", "demo", "demo", "publish", "t"],
-    );
+    let check = run(parent.path(), &["-C", "b", "acl", "check", "demo", "demo", "publish", "t"]);
     assert_eq!(check.code, 2);
-    assert!(
-        check.stderr.contains("b/broker.toml:1:8"),
-        "{}",
-        check.stderr
-    );
+    assert!(check.stderr.contains("b/broker.toml:1:8"), "{}", check.stderr);
 }
 
 #[test]
 fn a_check_names_rules_that_are_near() {
     let parent = created();
-    let allow = [
-        "-C",
-        "b",
-        "acl",
-        "allow",
-        "subscribe",
-        "shop/+",
-        "--to",
-        "user:demo",
-    ];
-    assert_eq!(
-        run(parent.path(), &allow).stdout,
-        "rule 2: allow subscribe shop/+ to user:demo\n"
-    );
+    let allow = ["-C", "b", "acl", "allow", "subscribe", "shop/+", "--to", "user:demo"];
+    assert_eq!(run(parent.path(), &allow).stdout, "rule 2: allow subscribe shop/+ to user:demo\n");
     let check = |topic: &str| {
-        let ran = run(
-            parent.path(),
-            &[
-                "-C",
-                "b",
-                "acl",
-                "check",
-                "demo",
-                "demo",
-                "subscribe",
-                topic,
-            ],
-        );
+        let ran =
+            run(parent.path(), &["-C", "b", "acl", "check", "demo", "demo", "subscribe", topic]);
         (ran.code, ran.stdout)
     };
     assert_eq!(
@@ -271,12 +227,8 @@ fn a_check_names_rules_that_are_near() {
 #[test]
 fn dev_stays_on_loopback_and_without_users() {
     let parent = tempfile::tempdir().unwrap();
-    let dev = |setting: &str| {
-        run(
-            parent.path(),
-            &["run", "--dev", "--port", "0", "--set", setting],
-        )
-    };
+    let dev =
+        |setting: &str| run(parent.path(), &["run", "--dev", "--port", "0", "--set", setting]);
     refused(
         &dev("listeners.mqtt.bind=0.0.0.0:0"),
         2,
@@ -304,11 +256,7 @@ fn options_that_do_not_go_together_are_bad_usage() {
     ] {
         let ran = run(parent.path(), arguments);
         assert_eq!(ran.code, 2, "{arguments:?}: {}", ran.stderr);
-        assert!(
-            ran.stderr.contains("Usage: wasmqtt"),
-            "{arguments:?}: {}",
-            ran.stderr
-        );
+        assert!(ran.stderr.contains("Usage: wasmqtt"), "{arguments:?}: {}", ran.stderr);
     }
 }
 
@@ -323,10 +271,7 @@ fn a_log_filter_that_is_not_one_is_told() {
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        stderr.starts_with("error: WASMQTT_LOG=wasmqtt=loud is not usable"),
-        "{stderr}"
-    );
+    assert!(stderr.starts_with("error: WASMQTT_LOG=wasmqtt=loud is not usable"), "{stderr}");
 }
 
 #[test]

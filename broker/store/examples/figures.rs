@@ -23,40 +23,24 @@ async fn main() {
 async fn logins() {
     let tenant = TenantId::DEFAULT;
     let folder = tempfile::tempdir().unwrap();
-    let directory = Directory::create(&folder.path().join("directory.db"))
-        .await
-        .unwrap();
+    let directory = Directory::create(&folder.path().join("directory.db")).await.unwrap();
     let pool = Arc::new(HashPool::new(1, 8).unwrap());
     let started = Instant::now();
     let hash = pool.hash(b"right").await.unwrap();
     println!("first hash           {:>9.1?}", started.elapsed());
-    directory
-        .user_add(tenant, user("anna", &hash))
-        .await
-        .unwrap();
+    directory.user_add(tenant, user("anna", &hash)).await.unwrap();
     let authenticator = Authenticator::new(directory.clone(), Arc::clone(&pool)).unwrap();
     let started = Instant::now();
     for number in 0..20_u32 {
         let password = number.to_le_bytes();
-        assert!(
-            authenticator
-                .verify(tenant, "anna", &password)
-                .await
-                .is_err()
-        );
+        assert!(authenticator.verify(tenant, "anna", &password).await.is_err());
     }
     println!("login, uncached      {:>9.1?}", started.elapsed() / 20);
-    authenticator
-        .verify(tenant, "anna", b"right")
-        .await
-        .unwrap();
+    authenticator.verify(tenant, "anna", b"right").await.unwrap();
     let rounds = 20_000;
     let started = Instant::now();
     for _ in 0..rounds {
-        authenticator
-            .verify(tenant, "anna", b"right")
-            .await
-            .unwrap();
+        authenticator.verify(tenant, "anna", b"right").await.unwrap();
     }
     println!("login, cached        {:>9.1?}", started.elapsed() / rounds);
     let started = Instant::now();
@@ -66,10 +50,7 @@ async fn logins() {
     println!("generation           {:>9.1?}", started.elapsed() / rounds);
     let started = Instant::now();
     for number in 0..200 {
-        directory
-            .user_add(tenant, user(&format!("u{number}"), &hash))
-            .await
-            .unwrap();
+        directory.user_add(tenant, user(&format!("u{number}"), &hash)).await.unwrap();
     }
     println!("user_add             {:>9.1?}", started.elapsed() / 200);
 }
@@ -77,9 +58,7 @@ async fn logins() {
 async fn million_rules() {
     let tenant = TenantId::DEFAULT;
     let folder = tempfile::tempdir().unwrap();
-    let directory = Directory::create(&folder.path().join("directory.db"))
-        .await
-        .unwrap();
+    let directory = Directory::create(&folder.path().join("directory.db")).await.unwrap();
     let options = SqliteConnectOptions::new().filename(directory.path());
     let mut connection = options.connect().await.unwrap();
     let sql = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000) \

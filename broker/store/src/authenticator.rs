@@ -118,11 +118,7 @@ impl Authenticator {
             Some(login) if !login.enabled => "disabled",
             Some(login) => {
                 let (kind, roles) = (login.kind, login.roles);
-                return Ok(Verified {
-                    name: Arc::from(username),
-                    kind,
-                    roles,
-                });
+                return Ok(Verified { name: Arc::from(username), kind, roles });
             }
         };
         tracing::debug!(tenant = tenant.0, user = ?username, reason = refused, "login refused");
@@ -153,12 +149,8 @@ impl Authenticator {
             }
         }
         if !usable {
-            let dummy = self
-                .fits(tenant, username, self.dummy.as_str(), password)
-                .await;
-            dummy
-                .map(drop)
-                .or_else(|error| refusal_of(error).map(drop))?;
+            let dummy = self.fits(tenant, username, self.dummy.as_str(), password).await;
+            dummy.map(drop).or_else(|error| refusal_of(error).map(drop))?;
         }
         Ok(false)
     }
@@ -207,23 +199,14 @@ impl Authenticator {
             return Ok(false);
         }
         let flight = Arc::clone(state.flights.entry(key).or_default());
-        Err(Seat {
-            authenticator: self,
-            key,
-            flight,
-        })
+        Err(Seat { authenticator: self, key, flight })
     }
 
     /// A digest of everything that the verdict depends on. Each part is preceded by its length, so
     /// that no two different logins give the same bytes.
     fn key(&self, tenant: TenantId, username: &str, phc: &str, password: &[u8]) -> Key {
         let mut digest = self.digest.clone();
-        for part in [
-            &tenant.0.to_le_bytes(),
-            username.as_bytes(),
-            phc.as_bytes(),
-            password,
-        ] {
+        for part in [&tenant.0.to_le_bytes(), username.as_bytes(), phc.as_bytes(), password] {
             digest.update(&(part.len() as u64).to_le_bytes());
             digest.update(part);
         }

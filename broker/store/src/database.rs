@@ -40,22 +40,15 @@ pub(crate) struct Database {
 impl Database {
     /// Makes a new file, readable by its owner only. Refuses to touch an existing one.
     pub(crate) async fn create(path: &Path) -> Result<Self, StoreError> {
-        OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(|error| {
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(
+            |error| {
                 if error.kind() != io::ErrorKind::NotFound {
                     return StoreError::from_io(&error, "create", path);
                 }
                 let detail = "its folder does not exist".to_owned();
-                StoreError::Failed {
-                    action: "create",
-                    path: path.to_path_buf(),
-                    detail,
-                }
-            })?;
+                StoreError::Failed { action: "create", path: path.to_path_buf(), detail }
+            },
+        )?;
         match Self::fill(path).await {
             Ok(()) => Self::connect(path).await,
             Err(error) => {
@@ -71,11 +64,7 @@ impl Database {
         check_header(path)?;
         check_content(path).await?;
         let database = Self::connect(path).await?;
-        let mut connection = database
-            .writer
-            .acquire()
-            .await
-            .map_err(database.failed("open"))?;
+        let mut connection = database.writer.acquire().await.map_err(database.failed("open"))?;
         migrate(&mut connection, path).await?;
         drop(connection);
         Ok(database)
@@ -88,10 +77,7 @@ impl Database {
         let mut connection = plain_options(path).connect().await.map_err(failed)?;
         migrate(&mut connection, path).await?;
         // Here and not by the first who opens it: the switch cannot wait for other connections.
-        sqlx::query("PRAGMA journal_mode = WAL")
-            .execute(&mut connection)
-            .await
-            .map_err(failed)?;
+        sqlx::query("PRAGMA journal_mode = WAL").execute(&mut connection).await.map_err(failed)?;
         connection.close().await.map_err(failed)
     }
 
@@ -113,19 +99,12 @@ impl Database {
                 .max_lifetime(None)
                 .test_before_acquire(false)
         };
-        let writer = pool(1)
-            .connect_with(options.clone())
-            .await
-            .map_err(failed)?;
+        let writer = pool(1).connect_with(options.clone()).await.map_err(failed)?;
         let readers = pool(READERS_MAX)
             .connect_with(options.pragma("query_only", "ON"))
             .await
             .map_err(failed)?;
-        Ok(Self {
-            path: path.to_path_buf(),
-            writer,
-            readers,
-        })
+        Ok(Self { path: path.to_path_buf(), writer, readers })
     }
 
     /// Waits until every connection is closed; the last one folds the write-ahead log into the file.
@@ -148,15 +127,9 @@ impl Database {
     pub(crate) async fn change(&self) -> Result<Change<'_>, StoreError> {
         // IMMEDIATE: a transaction that reads first and then writes would fail, not wait, when
         // another process wrote in between.
-        let transaction = self
-            .writer
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(self.failed("write"))?;
-        Ok(Change {
-            database: self,
-            transaction,
-        })
+        let transaction =
+            self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(self.failed("write"))?;
+        Ok(Change { database: self, transaction })
     }
 
     /// The counter of committed changes, by whatever process.
@@ -211,10 +184,7 @@ fn check_header(path: &Path) -> Result<(), StoreError> {
     let failed = |error: io::Error| StoreError::from_io(&error, "open", path);
     let file = fs::File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
-    let foreign = |detail: String| StoreError::Foreign {
-        path: path.to_path_buf(),
-        detail,
-    };
+    let foreign = |detail: String| StoreError::Foreign { path: path.to_path_buf(), detail };
     if !metadata.is_file() {
         return Err(foreign("it is not a regular file".to_owned()));
     }
@@ -235,9 +205,7 @@ fn check_header(path: &Path) -> Result<(), StoreError> {
         );
     }
     let mut header = Vec::new();
-    file.take(SQLITE_HEADER_BYTES)
-        .read_to_end(&mut header)
-        .map_err(failed)?;
+    file.take(SQLITE_HEADER_BYTES).read_to_end(&mut header).map_err(failed)?;
     let application_id = match header.get(68..72).map(<[u8; 4]>::try_from) {
         Some(Ok(bytes)) if header.starts_with(SQLITE_MAGIC) => u32::from_be_bytes(bytes),
         _ => return Err(foreign("it does not begin like an SQLite file".to_owned())),
@@ -262,10 +230,7 @@ async fn check_content(path: &Path) -> Result<(), StoreError> {
         .and_then(|row| row.try_get(0))
         .map_err(failed)?;
     if verdict != "ok" {
-        return Err(StoreError::Damaged {
-            path: path.to_path_buf(),
-            detail: verdict,
-        });
+        return Err(StoreError::Damaged { path: path.to_path_buf(), detail: verdict });
     }
     connection.close().await.map_err(failed)
 }
@@ -273,29 +238,20 @@ async fn check_content(path: &Path) -> Result<(), StoreError> {
 /// Applies the steps that are missing, all of them or none.
 async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), StoreError> {
     let failed = |error: sqlx::Error| StoreError::from_sqlx(&error, "migrate", path);
-    let mut transaction = connection
-        .begin_with("BEGIN IMMEDIATE")
-        .await
-        .map_err(failed)?;
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
     let found = schema_version(&mut transaction).await.map_err(failed)?;
     let applied = check_version(found, path)?;
     if applied == MIGRATIONS.len() {
         return transaction.rollback().await.map_err(failed);
     }
     for step in &MIGRATIONS[applied..] {
-        sqlx::raw_sql(*step)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
+        sqlx::raw_sql(*step).execute(&mut *transaction).await.map_err(failed)?;
     }
     let marks = format!(
         "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {}",
         MIGRATIONS.len()
     );
-    sqlx::raw_sql(AssertSqlSafe(marks))
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed)?;
+    sqlx::raw_sql(AssertSqlSafe(marks)).execute(&mut *transaction).await.map_err(failed)?;
     transaction.commit().await.map_err(failed)?;
     tracing::info!(
         path = %path.display(), from = found, to = MIGRATIONS.len(), "directory schema migrated"
@@ -304,10 +260,7 @@ async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), S
 }
 
 async fn schema_version(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query("PRAGMA user_version")
-        .fetch_one(connection)
-        .await?
-        .try_get(0)
+    sqlx::query("PRAGMA user_version").fetch_one(connection).await?.try_get(0)
 }
 
 /// How many steps a file of that schema version has seen.

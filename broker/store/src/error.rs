@@ -186,10 +186,7 @@ pub enum StoreError {
 
 impl StoreError {
     /// The failure of `action` on `path` as the operating system told it.
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "dozens of kinds, more with each Rust"
-    )]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "dozens of kinds, more with each Rust")]
     pub(crate) fn from_io(error: &io::Error, action: &'static str, path: &Path) -> Self {
         let path = path.to_path_buf();
         match error.kind() {
@@ -199,11 +196,7 @@ impl StoreError {
                 Self::Permission { action, path }
             }
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
-            _ => Self::Failed {
-                action,
-                path,
-                detail: error.to_string(),
-            },
+            _ => Self::Failed { action, path, detail: error.to_string() },
         }
     }
 
@@ -212,24 +205,16 @@ impl StoreError {
         let path = path.to_path_buf();
         let detail = error.to_string();
         if matches!(error, sqlx::Error::PoolTimedOut) {
-            return Self::Locked {
-                path,
-                seconds: crate::limits::DATABASE_WAIT_SECONDS,
-            };
+            return Self::Locked { path, seconds: crate::limits::DATABASE_WAIT_SECONDS };
         }
         match primary_code(error) {
             Some(SQLITE_PERM | SQLITE_READONLY | SQLITE_AUTH) => Self::Permission { action, path },
-            Some(SQLITE_BUSY | SQLITE_LOCKED) => Self::Locked {
-                path,
-                seconds: crate::limits::DATABASE_WAIT_SECONDS,
-            },
+            Some(SQLITE_BUSY | SQLITE_LOCKED) => {
+                Self::Locked { path, seconds: crate::limits::DATABASE_WAIT_SECONDS }
+            }
             Some(SQLITE_CORRUPT | SQLITE_NOTADB) => Self::Damaged { path, detail },
             Some(SQLITE_FULL) => Self::DiskFull { path },
-            _ => Self::Failed {
-                action,
-                path,
-                detail,
-            },
+            _ => Self::Failed { action, path, detail },
         }
     }
 }

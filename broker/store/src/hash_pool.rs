@@ -56,10 +56,7 @@ impl HashPool {
     /// When the system gives no threads.
     pub fn new(threads: usize, queue_max: usize) -> io::Result<Self> {
         let shared = Arc::new(Shared {
-            queue: Mutex::new(Queue {
-                jobs: VecDeque::new(),
-                stopping: false,
-            }),
+            queue: Mutex::new(Queue { jobs: VecDeque::new(), stopping: false }),
             wake: Condvar::new(),
             queue_max: queue_max.max(1),
             hashes: AtomicU64::new(0),
@@ -99,10 +96,7 @@ impl HashPool {
     pub async fn hash(&self, password: &[u8]) -> Result<PasswordHash, HashPoolError> {
         check_length(password)?;
         let (reply, answer) = oneshot::channel();
-        self.shared.push(Job {
-            password: password.to_vec(),
-            task: Task::Hash { reply },
-        })?;
+        self.shared.push(Job { password: password.to_vec(), task: Task::Hash { reply } })?;
         self.wait(answer).await
     }
 
@@ -114,14 +108,8 @@ impl HashPool {
         check_length(password)?;
         let recipe = Recipe::parse(phc).map_err(HashPoolError::BadHash)?;
         let (reply, answer) = oneshot::channel();
-        let task = Task::Verify {
-            recipe: Box::new(recipe),
-            reply,
-        };
-        self.shared.push(Job {
-            password: password.to_vec(),
-            task,
-        })?;
+        let task = Task::Verify { recipe: Box::new(recipe), reply };
+        self.shared.push(Job { password: password.to_vec(), task })?;
         self.wait(answer).await
     }
 
@@ -182,13 +170,8 @@ type Answer<T> = oneshot::Receiver<Result<T, HashPoolError>>;
 type Reply<T> = oneshot::Sender<Result<T, HashPoolError>>;
 
 enum Task {
-    Hash {
-        reply: Reply<PasswordHash>,
-    },
-    Verify {
-        recipe: Box<Recipe>,
-        reply: Reply<bool>,
-    },
+    Hash { reply: Reply<PasswordHash> },
+    Verify { recipe: Box<Recipe>, reply: Reply<bool> },
 }
 
 struct Job {
@@ -277,10 +260,7 @@ impl Shared {
             if let Some(job) = queue.jobs.pop_front() {
                 return Some(job);
             }
-            queue = self
-                .wake
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+            queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }

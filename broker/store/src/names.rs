@@ -46,10 +46,7 @@ pub enum NameError {
 /// Says what is wrong with it and where.
 pub fn check_name(name: &str) -> Result<(), NameError> {
     check_length(name, NAME_BYTES_MAX)?;
-    match name
-        .char_indices()
-        .find(|(_, character)| character.is_control())
-    {
+    match name.char_indices().find(|(_, character)| character.is_control()) {
         Some((at, character)) => Err(NameError::Control { character, at }),
         None => Ok(()),
     }
@@ -82,11 +79,7 @@ fn check_length(name: &str, max: usize) -> Result<(), NameError> {
 
 /// The reason why `name` is no name for `what`, as the error that an operator sees.
 pub(crate) fn bad_name(what: &'static str, name: &str, reason: NameError) -> StoreError {
-    StoreError::BadName {
-        what,
-        name: shortened(name),
-        reason,
-    }
+    StoreError::BadName { what, name: shortened(name), reason }
 }
 
 /// The beginning of what someone typed, short enough for an error message.
@@ -106,15 +99,8 @@ mod tests {
 
     #[test]
     fn names_of_people_and_things_are_possible() {
-        for name in [
-            "a",
-            "sensor-1",
-            "Jürgen Groß",
-            "温度计",
-            "a/b+c#",
-            "x@y",
-            &"n".repeat(256),
-        ] {
+        for name in ["a", "sensor-1", "Jürgen Groß", "温度计", "a/b+c#", "x@y", &"n".repeat(256)]
+        {
             assert_eq!(check_name(name), Ok(()), "{name}");
         }
     }
@@ -123,36 +109,12 @@ mod tests {
     fn the_error_says_what_is_wrong_and_where() {
         assert_eq!(check_name(""), Err(NameError::Empty));
         let bytes = 257;
-        assert_eq!(
-            check_name(&"n".repeat(bytes)),
-            Err(NameError::TooLong { bytes, max: 256 })
-        );
+        assert_eq!(check_name(&"n".repeat(bytes)), Err(NameError::TooLong { bytes, max: 256 }));
         let error = check_name("ä\0").unwrap_err();
-        assert_eq!(
-            error,
-            NameError::Control {
-                character: '\0',
-                at: 2
-            }
-        );
-        assert_eq!(
-            error.to_string(),
-            "it has the control character U+0000 at byte 2"
-        );
-        assert_eq!(
-            check_label("a@b"),
-            Err(NameError::NotALabel {
-                character: '@',
-                at: 1
-            })
-        );
-        assert_eq!(
-            check_label("-a"),
-            Err(NameError::NotALabel {
-                character: '-',
-                at: 0
-            })
-        );
+        assert_eq!(error, NameError::Control { character: '\0', at: 2 });
+        assert_eq!(error.to_string(), "it has the control character U+0000 at byte 2");
+        assert_eq!(check_label("a@b"), Err(NameError::NotALabel { character: '@', at: 1 }));
+        assert_eq!(check_label("-a"), Err(NameError::NotALabel { character: '-', at: 0 }));
         assert_eq!(check_label("a.b_c-9"), Ok(()));
     }
 

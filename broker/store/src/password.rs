@@ -66,16 +66,13 @@ impl PasswordHash {
         let mut random = [0; SALT_BYTES + OUTPUT_BYTES];
         fill_random(&mut random)?;
         let (salt, output) = random.split_at(SALT_BYTES);
-        let bad = |_| StoreError::Random {
-            detail: "unusable salt".to_owned(),
-        };
+        let bad = |_| StoreError::Random { detail: "unusable salt".to_owned() };
         let params = new_params();
         let phc = Phc {
             algorithm: ARGON2ID_IDENT,
             version: Some(Version::V0x13.into()),
-            params: ParamsString::try_from(&params).map_err(|_| StoreError::Random {
-                detail: "unusable costs".to_owned(),
-            })?,
+            params: ParamsString::try_from(&params)
+                .map_err(|_| StoreError::Random { detail: "unusable costs".to_owned() })?,
             salt: Some(Salt::new(salt).map_err(bad)?),
             hash: Some(Output::new(output).map_err(bad)?),
         };
@@ -120,11 +117,7 @@ impl Recipe {
         {
             return Err(BadHash::Costs);
         }
-        Ok(Self {
-            params,
-            salt,
-            output,
-        })
+        Ok(Self { params, salt, output })
     }
 
     /// Whether `password` is the one, compared in constant time.
@@ -147,9 +140,7 @@ pub(crate) struct Memory {
 impl Memory {
     /// Memory for the costs of a new hash.
     pub(crate) fn new() -> Self {
-        Self {
-            blocks: vec![Block::new(); new_params().block_count()],
-        }
+        Self { blocks: vec![Block::new(); new_params().block_count()] }
     }
 
     fn run(
@@ -177,9 +168,7 @@ pub(crate) fn hash(password: &[u8], memory: &mut Memory) -> Result<PasswordHash,
     let failed = |error: &dyn fmt::Display| HashFailed(error.to_string());
     let mut output = [0; OUTPUT_BYTES];
     let phc_params = ParamsString::try_from(&params).map_err(|error| failed(&error))?;
-    memory
-        .run(params, password, &salt, &mut output)
-        .map_err(|error| failed(&error))?;
+    memory.run(params, password, &salt, &mut output).map_err(|error| failed(&error))?;
     let phc = Phc {
         algorithm: ARGON2ID_IDENT,
         version: Some(Version::V0x13.into()),
@@ -222,9 +211,7 @@ pub fn generate_password() -> Result<String, StoreError> {
 
 /// Fills `bytes` from the system's source.
 pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<(), StoreError> {
-    getrandom::fill(bytes).map_err(|error| StoreError::Random {
-        detail: error.to_string(),
-    })
+    getrandom::fill(bytes).map_err(|error| StoreError::Random { detail: error.to_string() })
 }
 
 #[cfg(test)]
@@ -257,23 +244,11 @@ mod tests {
         check("", Err(BadHash::NotPhc));
         check("secret", Err(BadHash::NotPhc));
         check(&"$".repeat(2000), Err(BadHash::NotPhc));
-        check(
-            &format!("$argon2i$v=19$m=19456,t=2,p=1${TAIL}"),
-            Err(BadHash::Algorithm),
-        );
-        check(
-            &format!("$argon2id$v=16$m=19456,t=2,p=1${TAIL}"),
-            Err(BadHash::Algorithm),
-        );
-        check(
-            &format!("$argon2id$m=19456,t=2,p=1${TAIL}"),
-            Err(BadHash::Algorithm),
-        );
+        check(&format!("$argon2i$v=19$m=19456,t=2,p=1${TAIL}"), Err(BadHash::Algorithm));
+        check(&format!("$argon2id$v=16$m=19456,t=2,p=1${TAIL}"), Err(BadHash::Algorithm));
+        check(&format!("$argon2id$m=19456,t=2,p=1${TAIL}"), Err(BadHash::Algorithm));
         check("$argon2id$v=19$m=19456,t=2,p=1", Err(BadHash::Short));
-        check(
-            "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0",
-            Err(BadHash::Short),
-        );
+        check("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0", Err(BadHash::Short));
         let ten_bytes = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0$AAAAAAAAAAAAAA";
         check(ten_bytes, Err(BadHash::Short));
     }
@@ -297,21 +272,12 @@ mod tests {
         let mut memory = Memory::new();
         let first = hash(b"one", &mut memory).unwrap();
         let second = hash(b"two", &mut memory).unwrap();
-        assert_ne!(
-            first,
-            hash(b"one", &mut memory).unwrap(),
-            "a new salt each time"
-        );
-        for (phc, password, expected) in [
-            (&first, "one", true),
-            (&second, "one", false),
-            (&second, "two", true),
-        ] {
+        assert_ne!(first, hash(b"one", &mut memory).unwrap(), "a new salt each time");
+        for (phc, password, expected) in
+            [(&first, "one", true), (&second, "one", false), (&second, "two", true)]
+        {
             let recipe = Recipe::parse(phc.as_str()).unwrap();
-            assert_eq!(
-                recipe.verify(password.as_bytes(), &mut memory),
-                Ok(expected)
-            );
+            assert_eq!(recipe.verify(password.as_bytes(), &mut memory), Ok(expected));
         }
         assert_eq!(format!("{first:?}"), "PasswordHash(..)");
     }
@@ -324,12 +290,7 @@ mod tests {
         let costs = |phc: &PasswordHash| phc.as_str().split('$').nth(3).map(str::to_owned);
         assert_eq!(costs(&dummy), costs(&real));
         assert_eq!(dummy.as_str().len(), real.as_str().len());
-        assert_eq!(
-            Recipe::parse(dummy.as_str())
-                .unwrap()
-                .verify(b"", &mut memory),
-            Ok(false)
-        );
+        assert_eq!(Recipe::parse(dummy.as_str()).unwrap().verify(b"", &mut memory), Ok(false));
     }
 
     #[test]
@@ -337,14 +298,8 @@ mod tests {
         let passwords: HashSet<_> = (0..1000).map(|_| generate_password().unwrap()).collect();
         assert_eq!(passwords.len(), 1000);
         for password in passwords {
-            assert_eq!(
-                password.split('-').map(str::len).collect::<Vec<_>>(),
-                [5; 5]
-            );
-            assert!(
-                !password.contains(['i', 'l', 'o', 'u', 'I', 'O']),
-                "{password}"
-            );
+            assert_eq!(password.split('-').map(str::len).collect::<Vec<_>>(), [5; 5]);
+            assert!(!password.contains(['i', 'l', 'o', 'u', 'I', 'O']), "{password}");
         }
     }
 }

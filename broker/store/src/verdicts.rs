@@ -16,11 +16,7 @@ pub(crate) struct Remembered {
 
 impl Remembered {
     pub(crate) fn new(keys_max: usize) -> Self {
-        Self {
-            young: HashSet::new(),
-            old: HashSet::new(),
-            generation_max: (keys_max / 2).max(1),
-        }
+        Self { young: HashSet::new(), old: HashSet::new(), generation_max: (keys_max / 2).max(1) }
     }
 
     pub(crate) fn insert(&mut self, key: Key) {

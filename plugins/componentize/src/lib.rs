@@ -22,10 +22,7 @@ const NAMES_SECTION: &str = "component-name";
 pub fn embedded_manifest(wasm: &[u8]) -> Result<String> {
     let manifests: Vec<&[u8]> = sections::custom(wasm, MANIFEST_SECTION)?;
     let [manifest] = manifests[..] else {
-        bail!(
-            "{} manifests inside; is export! there, once?",
-            manifests.len()
-        );
+        bail!("{} manifests inside; is export! there, once?", manifests.len());
     };
     String::from_utf8(manifest.to_vec()).context("plugin.toml is not UTF-8")
 }

@@ -39,12 +39,8 @@ fn describe(plugin: &str) -> Result<()> {
     let component = read(plugin)?;
     let Interfaces { imports, exports } = interfaces(&component)?;
     let mut out = std::io::stdout().lock();
-    imports
-        .iter()
-        .try_for_each(|name| writeln!(out, "import {name}"))?;
-    exports
-        .iter()
-        .try_for_each(|name| writeln!(out, "export {name}"))?;
+    imports.iter().try_for_each(|name| writeln!(out, "import {name}"))?;
+    exports.iter().try_for_each(|name| writeln!(out, "export {name}"))?;
     write!(out, "{}", embedded_manifest(&component)?)?;
     Ok(())
 }

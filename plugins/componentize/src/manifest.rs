@@ -51,10 +51,7 @@ struct Limits {
 /// The first thing that the broker would refuse.
 pub fn check_manifest(manifest: &str, interfaces: &Interfaces) -> Result<()> {
     let manifest: Manifest = toml::from_str(manifest).context("plugin.toml")?;
-    ensure!(
-        manifest.manifest == 1,
-        "plugin.toml: the manifest format is 1"
-    );
+    ensure!(manifest.manifest == 1, "plugin.toml: the manifest format is 1");
     let id_ok = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     ensure!(
         (1..=64).contains(&manifest.id.len())
@@ -62,14 +59,8 @@ pub fn check_manifest(manifest: &str, interfaces: &Interfaces) -> Result<()> {
             && !manifest.id.starts_with('-'),
         "plugin.toml: id is 1 to 64 of a-z, 0-9 and -, and does not start with -"
     );
-    ensure!(
-        manifest.version.split('.').count() >= 3,
-        "plugin.toml: version is like 1.2.3"
-    );
-    ensure!(
-        !manifest.description.is_empty(),
-        "plugin.toml: description is empty"
-    );
+    ensure!(manifest.version.split('.').count() >= 3, "plugin.toml: version is like 1.2.3");
+    ensure!(!manifest.description.is_empty(), "plugin.toml: description is empty");
 
     let exported = named(&interfaces.exports, &HOOKS);
     ensure!(
@@ -83,23 +74,14 @@ pub fn check_manifest(manifest: &str, interfaces: &Interfaces) -> Result<()> {
         "the plugin uses {imported:?}, plugin.toml asks for the capabilities {:?}",
         manifest.capabilities
     );
-    let unknown = manifest
-        .capabilities
-        .iter()
-        .find(|name| !SERVICES.contains(&name.as_str()));
-    ensure!(
-        unknown.is_none(),
-        "plugin.toml: no capability is called {unknown:?}"
-    );
+    let unknown = manifest.capabilities.iter().find(|name| !SERVICES.contains(&name.as_str()));
+    ensure!(unknown.is_none(), "plugin.toml: no capability is called {unknown:?}");
     if let Some(on_publish) = manifest.on_publish {
         ensure!(
             manifest.hooks.contains("on-publish"),
             "plugin.toml: [on-publish] without the hook"
         );
-        ensure!(
-            !on_publish.topics.is_empty(),
-            "plugin.toml: on-publish.topics is empty"
-        );
+        ensure!(!on_publish.topics.is_empty(), "plugin.toml: on-publish.topics is empty");
     }
     Ok(())
 }

@@ -17,23 +17,15 @@ struct Section<'wasm> {
 
 /// Contents of the custom sections of that name.
 pub(crate) fn custom<'wasm>(wasm: &'wasm [u8], name: &str) -> Result<Vec<&'wasm [u8]>> {
-    let custom = sections(wasm)?
-        .into_iter()
-        .filter_map(|section| section.custom);
-    Ok(custom
-        .filter(|(found, _)| *found == name)
-        .map(|(_, contents)| contents)
-        .collect())
+    let custom = sections(wasm)?.into_iter().filter_map(|section| section.custom);
+    Ok(custom.filter(|(found, _)| *found == name).map(|(_, contents)| contents).collect())
 }
 
 /// The binary without the custom sections of those names.
 pub(crate) fn without_custom(wasm: &[u8], names: &[&str]) -> Result<Vec<u8>> {
     let mut kept = wasm[..HEADER_BYTES.min(wasm.len())].to_vec();
     for section in sections(wasm)? {
-        if !section
-            .custom
-            .is_some_and(|(name, _)| names.contains(&name))
-        {
+        if !section.custom.is_some_and(|(name, _)| names.contains(&name)) {
             kept.extend_from_slice(&wasm[section.range]);
         }
     }
@@ -52,10 +44,7 @@ pub(crate) fn push_custom(wasm: &mut Vec<u8>, name: &str, contents: &[u8]) -> Re
 }
 
 fn sections(wasm: &[u8]) -> Result<Vec<Section<'_>>> {
-    ensure!(
-        wasm.len() >= HEADER_BYTES && wasm.starts_with(b"\0asm"),
-        "not a wasm binary"
-    );
+    ensure!(wasm.len() >= HEADER_BYTES && wasm.starts_with(b"\0asm"), "not a wasm binary");
     let mut found = Vec::new();
     let mut at = HEADER_BYTES;
     while at < wasm.len() {
@@ -69,10 +58,7 @@ fn sections(wasm: &[u8]) -> Result<Vec<Section<'_>>> {
             CUSTOM => Some(split_name(contents)?),
             _ => None,
         };
-        found.push(Section {
-            range: at..start + length,
-            custom,
-        });
+        found.push(Section { range: at..start + length, custom });
         at = start + length;
     }
     Ok(found)
@@ -80,13 +66,9 @@ fn sections(wasm: &[u8]) -> Result<Vec<Section<'_>>> {
 
 fn split_name(contents: &[u8]) -> Result<(&str, &[u8])> {
     let (length, start) = read_leb128(contents, 0)?;
-    let (name, rest) = contents[start..]
-        .split_at_checked(length)
-        .context("a custom section's name is cut")?;
-    Ok((
-        str::from_utf8(name).context("a custom section's name is not UTF-8")?,
-        rest,
-    ))
+    let (name, rest) =
+        contents[start..].split_at_checked(length).context("a custom section's name is cut")?;
+    Ok((str::from_utf8(name).context("a custom section's name is not UTF-8")?, rest))
 }
 
 /// The number at `at` and where it ends.

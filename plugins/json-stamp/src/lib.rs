@@ -62,14 +62,8 @@ impl OnPublish for JsonStamp {
         let received_at = clock::now_unix_ms().to_string();
         let client_id = serde_json::Value::from(connection.client_id()).to_string();
         let members = [
-            Member {
-                name: &self.0.received_at,
-                json: &received_at,
-            },
-            Member {
-                name: &self.0.client_id,
-                json: &client_id,
-            },
+            Member { name: &self.0.received_at, json: &received_at },
+            Member { name: &self.0.client_id, json: &client_id },
         ];
         match (splice(&message.payload(), &members), self.0.not_json) {
             (Some(stamped), _) => {

@@ -20,16 +20,9 @@ pub(crate) struct Member<'a> {
 /// text is not one JSON object (RFC 8259).
 pub(crate) fn splice(text: &[u8], members: &[Member<'_>]) -> Option<Vec<u8>> {
     let text = str::from_utf8(text).ok()?;
-    let added = members
-        .iter()
-        .map(|member| member.name.len() + member.json.len() + 8);
+    let added = members.iter().map(|member| member.name.len() + member.json.len() + 8);
     let out = String::with_capacity(text.len() + added.sum::<usize>());
-    let mut splicer = Splicer {
-        text,
-        members,
-        out,
-        separator: "{",
-    };
+    let mut splicer = Splicer { text, members, out, separator: "{" };
 
     let mut json = serde_json::Deserializer::from_str(text);
     json.deserialize_map(&mut splicer).ok()?;

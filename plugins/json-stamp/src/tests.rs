@@ -10,11 +10,7 @@ const STAMP: &str = r#""received_at":1700000000000,"client_id":"me""#;
 fn publish(config: &str, client_id: &str, payload: &[u8]) -> mock::Published {
     let mut plugin: JsonStamp = mock::start(config).expect("the configuration is good");
     let connection = mock::Connection::new(client_id);
-    mock::on_publish(
-        &mut plugin,
-        &connection,
-        &mock::Message::new("a/b", payload),
-    )
+    mock::on_publish(&mut plugin, &connection, &mock::Message::new("a/b", payload))
 }
 
 /// `@` stands for the stamp.
@@ -30,9 +26,7 @@ fn check(payload: &str, stamped: &str) {
 #[track_caller]
 fn check_refused(payload: &[u8]) {
     let published = publish("{}", "me", payload);
-    let Verdict::Drop(denial) = published.verdict else {
-        panic!("passed {payload:?}")
-    };
+    let Verdict::Drop(denial) = published.verdict else { panic!("passed {payload:?}") };
     assert_eq!(denial.code, reason_code::PAYLOAD_FORMAT_INVALID);
 
     let published = publish(r#"{"not_json": "pass"}"#, "me", payload);
@@ -45,10 +39,7 @@ fn members_are_added_at_the_end() {
     check(r#"{"t":21.50}"#, r#"{"t":21.50,@}"#);
     check("{}", "{@}");
     check(" { } \n", "{@}");
-    check(
-        r#"{"a":{"b":[1,{"c":2}]},"d":"}"}"#,
-        r#"{"a":{"b":[1,{"c":2}]},"d":"}",@}"#,
-    );
+    check(r#"{"a":{"b":[1,{"c":2}]},"d":"}"}"#, r#"{"a":{"b":[1,{"c":2}]},"d":"}",@}"#);
 }
 
 #[test]
@@ -62,23 +53,11 @@ fn numbers_order_and_spacing_stay() {
 #[test]
 fn members_of_the_same_name_are_replaced() {
     check(r#"{"client_id":"forged"}"#, "{@}");
-    check(
-        r#"{"a":1,"client_id":{"x":[","]},"b":2}"#,
-        r#"{"a":1,"b":2,@}"#,
-    );
-    check(
-        r#"{"received_at":1,"client_id":2,"client_id":3,"a":4}"#,
-        r#"{"a":4,@}"#,
-    );
+    check(r#"{"a":1,"client_id":{"x":[","]},"b":2}"#, r#"{"a":1,"b":2,@}"#);
+    check(r#"{"received_at":1,"client_id":2,"client_id":3,"a":4}"#, r#"{"a":4,@}"#);
     check(r#"{"client\u005fid":"forged","a":1}"#, r#"{"a":1,@}"#);
-    check(
-        r#"{"a":{"client_id":"inner"}}"#,
-        r#"{"a":{"client_id":"inner"},@}"#,
-    );
-    check(
-        r#"{"a":"client_id","client_id ":1}"#,
-        r#"{"a":"client_id","client_id ":1,@}"#,
-    );
+    check(r#"{"a":{"client_id":"inner"}}"#, r#"{"a":{"client_id":"inner"},@}"#);
+    check(r#"{"a":"client_id","client_id ":1}"#, r#"{"a":"client_id","client_id ":1,@}"#);
     check(r#"{"\\":"\ud800"}"#, r#"{"\\":"\ud800",@}"#);
 }
 
@@ -86,10 +65,7 @@ fn members_of_the_same_name_are_replaced() {
 fn a_client_identifier_is_escaped() {
     let published = publish("{}", "a\"b\\\n", b"{}");
     let text = String::from_utf8(published.message.payload).expect("text");
-    assert_eq!(
-        text,
-        r#"{"received_at":1700000000000,"client_id":"a\"b\\\n"}"#
-    );
+    assert_eq!(text, r#"{"received_at":1700000000000,"client_id":"a\"b\\\n"}"#);
 }
 
 #[test]
@@ -97,10 +73,7 @@ fn names_are_configurable() {
     let config = r#"{"received_at": "at", "client_id": "by \"whom\""}"#;
     let published = publish(config, "me", br#"{"client_id":1,"at":2}"#);
     let text = String::from_utf8(published.message.payload).expect("text");
-    assert_eq!(
-        text,
-        r#"{"client_id":1,"at":1700000000000,"by \"whom\"":"me"}"#
-    );
+    assert_eq!(text, r#"{"client_id":1,"at":1700000000000,"by \"whom\"":"me"}"#);
 }
 
 #[test]

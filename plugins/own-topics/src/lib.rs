@@ -62,9 +62,7 @@ impl Plugin for OwnTopics {
 
 fn parse_all(key: &str, patterns: &[String]) -> Result<Vec<Pattern>, String> {
     let parsed = patterns.iter().map(|pattern| Pattern::parse(pattern));
-    parsed
-        .collect::<Result<_, _>>()
-        .map_err(|error| format!("config: {key}: {error}"))
+    parsed.collect::<Result<_, _>>().map_err(|error| format!("config: {key}: {error}"))
 }
 
 impl Authorize for OwnTopics {
@@ -88,11 +86,7 @@ impl Authorize for OwnTopics {
         };
         let own = pattern::is_one_level(&client_id)
             && topic.is_some_and(|topic| patterns.iter().any(|p| p.covers(topic, &client_id)));
-        if own {
-            Decision::Allow
-        } else {
-            self.otherwise(reason(patterns, request, &client_id))
-        }
+        if own { Decision::Allow } else { self.otherwise(reason(patterns, request, &client_id)) }
     }
 }
 
@@ -126,10 +120,7 @@ fn reason(patterns: &[Pattern], request: &Request, client_id: &str) -> String {
     if patterns.is_empty() {
         return format!("may not {verb}");
     }
-    let own: Vec<String> = patterns
-        .iter()
-        .map(|pattern| pattern.with(client_id))
-        .collect();
+    let own: Vec<String> = patterns.iter().map(|pattern| pattern.with(client_id)).collect();
     format!("may {verb} within {} only", own.join(", "))
 }
 

@@ -40,9 +40,7 @@ impl Pattern {
             )),
             _ => Ok(Level::Exactly(level.to_owned())),
         });
-        Ok(Pattern {
-            levels: levels.collect::<Result<_, _>>()?,
-        })
+        Ok(Pattern { levels: levels.collect::<Result<_, _>>()? })
     }
 
     /// True if every topic that `filter` (a Topic Filter or a Topic Name) matches is matched by

@@ -25,12 +25,7 @@ fn publishes_under_its_own_topics_only() {
     check(DEFAULT, "me", mock::publish("devices/me/temperature"), true);
     check(DEFAULT, "me", mock::publish("devices/me/a/b/c"), true);
     check(DEFAULT, "me", mock::publish("devices/me"), true);
-    check(
-        DEFAULT,
-        "me",
-        mock::publish("devices/me2/temperature"),
-        false,
-    );
+    check(DEFAULT, "me", mock::publish("devices/me2/temperature"), false);
     check(DEFAULT, "me", mock::publish("devices/m/temperature"), false);
     check(DEFAULT, "me", mock::publish("devices"), false);
     check(DEFAULT, "me", mock::publish("commands/me/x"), false);
@@ -58,49 +53,19 @@ fn a_subscription_is_covered_as_a_whole() {
 
 #[test]
 fn a_shared_subscription_counts_as_its_filter() {
-    check(
-        DEFAULT,
-        "me",
-        mock::subscribe("$share/g/commands/me/#"),
-        true,
-    );
-    check(
-        DEFAULT,
-        "me",
-        mock::subscribe("$share/g/commands/+/x"),
-        false,
-    );
+    check(DEFAULT, "me", mock::subscribe("$share/g/commands/me/#"), true);
+    check(DEFAULT, "me", mock::subscribe("$share/g/commands/+/x"), false);
     check(DEFAULT, "me", mock::subscribe("$share/g"), false);
-    check(
-        DEFAULT,
-        "me",
-        mock::subscribe("$share/commands/me/x"),
-        false,
-    );
+    check(DEFAULT, "me", mock::subscribe("$share/commands/me/x"), false);
 }
 
 #[test]
 fn a_client_identifier_that_is_no_level_owns_nothing() {
     for client_id in ["", "+", "#", "a/b", "a+", "nul\0"] {
-        check(
-            DEFAULT,
-            client_id,
-            mock::publish(&format!("devices/{client_id}/x")),
-            false,
-        );
-        check(
-            DEFAULT,
-            client_id,
-            mock::subscribe(&format!("commands/{client_id}/x")),
-            false,
-        );
+        check(DEFAULT, client_id, mock::publish(&format!("devices/{client_id}/x")), false);
+        check(DEFAULT, client_id, mock::subscribe(&format!("commands/{client_id}/x")), false);
     }
-    check(
-        r##"{"subscribe": ["#"]}"##,
-        "+",
-        mock::subscribe("a"),
-        false,
-    );
+    check(r##"{"subscribe": ["#"]}"##, "+", mock::subscribe("a"), false);
 }
 
 #[test]
@@ -114,18 +79,8 @@ fn patterns_are_configurable() {
     check(config, "me", mock::subscribe("+/me/x"), true);
     check(config, "me", mock::subscribe("$SYS/me/x"), false);
     check(config, "me", mock::subscribe("#"), false);
-    check(
-        r#"{"publish": []}"#,
-        "me",
-        mock::publish("devices/me/x"),
-        false,
-    );
-    check(
-        r##"{"subscribe": ["a/+"]}"##,
-        "me",
-        mock::subscribe("a/#"),
-        false,
-    );
+    check(r#"{"publish": []}"#, "me", mock::publish("devices/me/x"), false);
+    check(r##"{"subscribe": ["a/+"]}"##, "me", mock::subscribe("a/#"), false);
 }
 
 #[test]
@@ -161,15 +116,9 @@ fn otherwise_next_leaves_other_topics_to_others() {
 #[test]
 fn a_denial_says_what_is_allowed() {
     let mut plugin: OwnTopics = mock::start("{}").expect("the configuration is good");
-    let answer = mock::authorize(
-        &mut plugin,
-        &mock::Connection::new("me"),
-        &mock::publish("devices/you/x"),
-    );
-    assert_eq!(
-        answer.decision,
-        Decision::not_authorized("may publish within devices/me/# only")
-    );
+    let answer =
+        mock::authorize(&mut plugin, &mock::Connection::new("me"), &mock::publish("devices/you/x"));
+    assert_eq!(answer.decision, Decision::not_authorized("may publish within devices/me/# only"));
 }
 
 #[test]

@@ -99,12 +99,7 @@ impl<'password> Token<'password> {
             && expiry.bytes().all(|byte| byte.is_ascii_digit())
             && !signature.is_empty()
             && signature.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        looks_like_a_token.then_some(Token {
-            signed_text,
-            client_id,
-            expiry,
-            signature,
-        })
+        looks_like_a_token.then_some(Token { signed_text, client_id, expiry, signature })
     }
 }
 

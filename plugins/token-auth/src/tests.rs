@@ -25,9 +25,7 @@ fn authenticate(client_id: &str, password: Option<&[u8]>) -> mock::Authenticated
 #[track_caller]
 fn check_denied(client_id: &str, password: &str, reason: &str) {
     let answer = authenticate(client_id, Some(password.as_bytes()));
-    let Decision::Deny(denial) = answer.decision else {
-        panic!("{:?}", answer.decision)
-    };
+    let Decision::Deny(denial) = answer.decision else { panic!("{:?}", answer.decision) };
     assert_eq!(denial.code, reason_code::BAD_USER_NAME_OR_PASSWORD);
     let told = denial.reason.expect("a reason");
     assert!(told.contains(reason), "{told}");
@@ -52,19 +50,11 @@ fn a_token_of_another_client_is_denied() {
 
 #[test]
 fn a_forged_token_is_denied() {
-    check_denied(
-        "dev-1",
-        &TOKEN.replace("1700000060", "1800000060"),
-        "signature",
-    );
+    check_denied("dev-1", &TOKEN.replace("1700000060", "1800000060"), "signature");
     check_denied("dev-2", &TOKEN.replace("dev-1", "dev-2"), "signature");
     check_denied("dev-1", &TOKEN[..TOKEN.len() - 1], "signature");
     check_denied("dev-1", &format!("{TOKEN}0"), "signature");
-    check_denied(
-        "dev-1",
-        &format!("{}x", &TOKEN[..TOKEN.len() - 1]),
-        "signature",
-    );
+    check_denied("dev-1", &format!("{}x", &TOKEN[..TOKEN.len() - 1]), "signature");
     check_denied("dev-1", "dev-1.1700000060.00", "signature");
     check_denied("dev-1", &TOKEN.replace("dev-1.", "dev-1.0"), "signature");
 }
@@ -89,23 +79,14 @@ fn an_expiry_of_more_than_64_bits_is_denied() {
 
 #[test]
 fn what_is_no_token_is_left_to_others() {
-    for password in [
-        "",
-        "secret",
-        "..",
-        "dev-1.soon.abc",
-        "dev-1.1700000060.",
-        "dev-1.1700000060",
-        "1.2.a b",
-    ] {
+    for password in
+        ["", "secret", "..", "dev-1.soon.abc", "dev-1.1700000060.", "dev-1.1700000060", "1.2.a b"]
+    {
         let answer = authenticate("dev-1", Some(password.as_bytes()));
         assert_eq!(answer.decision, Decision::Next, "{password}");
     }
     assert_eq!(authenticate("dev-1", None).decision, Decision::Next);
-    assert_eq!(
-        authenticate("dev-1", Some(b"\xff.1.00")).decision,
-        Decision::Next
-    );
+    assert_eq!(authenticate("dev-1", Some(b"\xff.1.00")).decision, Decision::Next);
 }
 
 #[test]

@@ -12,10 +12,7 @@
     clippy::cast_sign_loss,
     reason = "counts and clocks of short runs; a wrong figure is seen, a panic would end the run"
 )]
-#![allow(
-    clippy::wildcard_enum_match_arm,
-    reason = "kinds of input and output errors"
-)]
+#![allow(clippy::wildcard_enum_match_arm, reason = "kinds of input and output errors")]
 
 pub mod loadgen;
 pub mod table;

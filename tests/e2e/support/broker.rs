@@ -38,12 +38,7 @@ pub(crate) fn binary() -> String {
 
 fn foreign() -> Option<SocketAddr> {
     let name = std::env::var("WASMQTT_E2E_BROKER").ok()?;
-    Some(
-        name.to_socket_addrs()
-            .expect("WASMQTT_E2E_BROKER is host:port")
-            .next()
-            .unwrap(),
-    )
+    Some(name.to_socket_addrs().expect("WASMQTT_E2E_BROKER is host:port").next().unwrap())
 }
 
 /// The suite runs against somebody else's broker: only what any broker promises can be tested.
@@ -55,10 +50,7 @@ impl Broker {
     /// A throw-away broker with two workers, or the foreign one.
     pub(crate) fn dev() -> Self {
         match foreign() {
-            Some(address) => Self {
-                address,
-                process: None,
-            },
+            Some(address) => Self { address, process: None },
             None => Self::dev_with(&["--workers", "2"]),
         }
     }
@@ -88,18 +80,10 @@ impl Broker {
             }),
             collect(stderr, Arc::clone(&log), |_| {}),
         ];
-        let mut process = Process {
-            child,
-            log,
-            lines: Mutex::new(lines),
-            readers,
-            _directory: directory,
-        };
+        let mut process =
+            Process { child, log, lines: Mutex::new(lines), readers, _directory: directory };
         let address = process.await_ready(arguments);
-        Self {
-            address,
-            process: Some(process),
-        }
+        Self { address, process: Some(process) }
     }
 
     fn process(&self) -> &Process {
@@ -118,10 +102,7 @@ impl Broker {
         let process = self.process.as_ref()?;
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", process.child.id())).unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .expect("VmRSS");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
         let kilobytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
         Some(kilobytes * 1024)
     }
@@ -186,10 +167,7 @@ impl Drop for Broker {
             let _ = reader.join();
         }
         if thread::panicking() {
-            eprintln!(
-                "--- log of the broker ---\n{}---",
-                process.log.lock().unwrap()
-            );
+            eprintln!("--- log of the broker ---\n{}---", process.log.lock().unwrap());
         }
     }
 }

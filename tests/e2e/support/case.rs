@@ -58,11 +58,7 @@ impl<'a> Case<'a> {
     pub(crate) fn new(broker: &'a Broker, version: Version) -> Self {
         static CASES: AtomicU64 = AtomicU64::new(0);
         let number = CASES.fetch_add(1, Ordering::Relaxed);
-        Self {
-            broker,
-            version,
-            prefix: format!("c{}n{number}", std::process::id()),
-        }
+        Self { broker, version, prefix: format!("c{}n{number}", std::process::id()) }
     }
 
     /// The case's own client identifier of that name.

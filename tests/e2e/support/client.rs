@@ -39,13 +39,7 @@ impl Client {
         let stream = TcpStream::connect_timeout(&address, DEADLINE).expect("connection refused");
         stream.set_nodelay(true).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
-        Self {
-            stream,
-            version,
-            inbox: Vec::new(),
-            set_aside: VecDeque::new(),
-            last_packet_id: 0,
-        }
+        Self { stream, version, inbox: Vec::new(), set_aside: VecDeque::new(), last_packet_id: 0 }
     }
 
     /// Connects and returns the CONNACK, whatever it says.
@@ -65,9 +59,7 @@ impl Client {
 
     #[track_caller]
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream
-            .write_all(bytes.as_ref())
-            .expect("the broker does not take the bytes");
+        self.stream.write_all(bytes.as_ref()).expect("the broker does not take the bytes");
     }
 
     /// Sends what the broker may refuse to read to its end.
@@ -110,11 +102,7 @@ impl Client {
     }
 
     fn ended(&self) -> Incoming {
-        assert!(
-            self.inbox.is_empty(),
-            "the connection ended amid a packet: {:02x?}",
-            self.inbox
-        );
+        assert!(self.inbox.is_empty(), "the connection ended amid a packet: {:02x?}", self.inbox);
         Incoming::End
     }
 
@@ -133,8 +121,7 @@ impl Client {
 
     #[track_caller]
     pub(crate) fn receive(&mut self) -> Packet {
-        self.receive_or_end()
-            .expect("the broker closed the connection")
+        self.receive_or_end().expect("the broker closed the connection")
     }
 
     /// What comes within `wait`, `None` when nothing does. For promises about time only.
@@ -180,11 +167,7 @@ impl Client {
     /// The first packet that `pick` takes; others are set aside in their order.
     #[track_caller]
     pub(crate) fn wait_for<T>(&mut self, mut pick: impl FnMut(&Packet) -> Option<T>) -> T {
-        if let Some(at) = self
-            .set_aside
-            .iter()
-            .position(|packet| pick(packet).is_some())
-        {
+        if let Some(at) = self.set_aside.iter().position(|packet| pick(packet).is_some()) {
             let packet = self.set_aside.remove(at).unwrap();
             return pick(&packet).unwrap();
         }
@@ -194,10 +177,7 @@ impl Client {
                     Some(picked) => return picked,
                     None => self.set_aside.push_back(packet),
                 },
-                other => panic!(
-                    "{other:?} instead of what is awaited; came: {:?}",
-                    self.set_aside
-                ),
+                other => panic!("{other:?} instead of what is awaited; came: {:?}", self.set_aside),
             }
         }
     }
@@ -243,12 +223,9 @@ impl Client {
     #[track_caller]
     pub(crate) fn ack(&mut self, kind: Ack, packet_id: u16) -> u8 {
         self.wait_for(|packet| match packet {
-            Packet::Ack {
-                kind: k,
-                packet_id: id,
-                code,
-                ..
-            } if *k == kind && *id == packet_id => Some(*code),
+            Packet::Ack { kind: k, packet_id: id, code, .. } if *k == kind && *id == packet_id => {
+                Some(*code)
+            }
             _ => None,
         })
     }
@@ -257,12 +234,9 @@ impl Client {
     #[track_caller]
     pub(crate) fn expect_ack(&mut self, kind: Ack, packet_id: u16) -> u8 {
         match self.receive() {
-            Packet::Ack {
-                kind: k,
-                packet_id: id,
-                code,
-                ..
-            } if k == kind && id == packet_id => code,
+            Packet::Ack { kind: k, packet_id: id, code, .. } if k == kind && id == packet_id => {
+                code
+            }
             other => panic!("{other:?} instead of {kind:?} {packet_id}"),
         }
     }
@@ -312,11 +286,7 @@ impl Client {
     /// Subscribes to one filter and is granted what it asks for.
     #[track_caller]
     pub(crate) fn subscribe(&mut self, filter: &str, options: u8) {
-        assert_eq!(
-            self.try_subscribe(filter, options),
-            options & 3,
-            "SUBSCRIBE {filter}"
-        );
+        assert_eq!(self.try_subscribe(filter, options), options & 3, "SUBSCRIBE {filter}");
     }
 
     /// Sends it and returns the codes of its SUBACK.
@@ -324,11 +294,7 @@ impl Client {
     pub(crate) fn suback(&mut self, subscribe: &Subscribe, packet_id: u16) -> Vec<u8> {
         self.send(subscribe.encode(self.version));
         self.wait_for(|packet| match packet {
-            Packet::Suback {
-                packet_id: id,
-                codes,
-                ..
-            } if *id == packet_id => Some(codes.clone()),
+            Packet::Suback { packet_id: id, codes, .. } if *id == packet_id => Some(codes.clone()),
             _ => None,
         })
     }
@@ -338,11 +304,9 @@ impl Client {
     pub(crate) fn unsuback(&mut self, unsubscribe: &Unsubscribe, packet_id: u16) -> Vec<u8> {
         self.send(unsubscribe.encode(self.version));
         self.wait_for(|packet| match packet {
-            Packet::Unsuback {
-                packet_id: id,
-                codes,
-                ..
-            } if *id == packet_id => Some(codes.clone()),
+            Packet::Unsuback { packet_id: id, codes, .. } if *id == packet_id => {
+                Some(codes.clone())
+            }
             _ => None,
         })
     }
@@ -351,14 +315,7 @@ impl Client {
     pub(crate) fn unsubscribe(&mut self, filter: &str) {
         let id = self.packet_id();
         let codes = self.unsuback(&Unsubscribe::new(id).filter(filter), id);
-        assert_eq!(
-            codes,
-            if self.version.is_v5() {
-                vec![0]
-            } else {
-                vec![]
-            }
-        );
+        assert_eq!(codes, if self.version.is_v5() { vec![0] } else { vec![] });
     }
 
     /// Pings and returns what came before the answer: all that the broker had for this client.
@@ -390,18 +347,12 @@ impl Client {
             _ => None,
         });
         match code {
-            Some(code) => assert!(
-                codes.contains(&code),
-                "{code:#04x}, not one of {codes:02x?}"
-            ),
+            Some(code) => assert!(codes.contains(&code), "{code:#04x}, not one of {codes:02x?}"),
             None if codes.is_empty() || !self.version.is_v5() => {}
             None => panic!("[MQTT-4.13.1-1] closed without DISCONNECT ({codes:02x?}): {said:?}"),
         }
         if let (Some(_), Some(last)) = (code, said.last()) {
-            assert!(
-                matches!(last, Packet::Disconnect { .. }),
-                "[MQTT-3.14.4-1] {last:?} follows"
-            );
+            assert!(matches!(last, Packet::Disconnect { .. }), "[MQTT-3.14.4-1] {last:?} follows");
         }
     }
 
@@ -412,10 +363,7 @@ impl Client {
         let said = self.rest();
         match said.as_slice() {
             [Packet::Connack(connack)] if self.version.is_v5() => {
-                assert!(
-                    codes.contains(&connack.code),
-                    "{connack:?}, not one of {codes:02x?}"
-                );
+                assert!(codes.contains(&connack.code), "{connack:?}, not one of {codes:02x?}");
             }
             [] if !self.version.is_v5() || codes.is_empty() || is_foreign() => {}
             _ => panic!("{said:?} instead of a refusal with one of {codes:02x?}"),
@@ -452,10 +400,7 @@ impl Client {
     pub(crate) fn disconnect_with(mut self, code: u8, properties: &[Property]) {
         self.send(super::packet::disconnect(self.version, code, properties));
         while let Some(packet) = self.receive_or_end() {
-            assert!(
-                !matches!(packet, Packet::Disconnect { .. }),
-                "{packet:?} to a DISCONNECT"
-            );
+            assert!(!matches!(packet, Packet::Disconnect { .. }), "{packet:?} to a DISCONNECT");
         }
     }
 

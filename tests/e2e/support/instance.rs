@@ -46,9 +46,7 @@ pub(crate) fn run(arguments: &[&str], directory: &Path, stdin: &str) -> Ran {
 impl Instance {
     #[track_caller]
     pub(crate) fn create() -> Self {
-        let instance = Self {
-            temporary: tempfile::tempdir().unwrap(),
-        };
+        let instance = Self { temporary: tempfile::tempdir().unwrap() };
         let ran = run(&["create", "broker"], instance.temporary.path(), "");
         assert_eq!(ran.code, 0, "{ran:?}");
         instance
@@ -117,11 +115,7 @@ impl Instance {
     #[track_caller]
     pub(crate) fn try_run(&self, settings: &[&str]) -> Ran {
         let path = self.path();
-        run(
-            &self.run_arguments(&path, settings),
-            self.temporary.path(),
-            "",
-        )
+        run(&self.run_arguments(&path, settings), self.temporary.path(), "")
     }
 
     fn run_arguments<'a>(&self, path: &'a Path, settings: &[&'a str]) -> Vec<&'a str> {
@@ -136,9 +130,7 @@ impl Instance {
 
 /// A component of `plugins/`, by its path there.
 pub(crate) fn component(path: &str) -> String {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../plugins")
-        .join(path);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins").join(path);
     assert!(file.exists(), "{} is not there", file.display());
     file.canonicalize().unwrap().to_str().unwrap().to_owned()
 }

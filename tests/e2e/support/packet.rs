@@ -100,11 +100,7 @@ impl Connect {
 
     /// MQTT 5 only: without effect on 3.1.1, where Clean Session 0 is all there is.
     pub(crate) fn session_expiry(self, seconds: u32) -> Self {
-        if self.version.is_v5() {
-            self.property(Property::SessionExpiry(seconds))
-        } else {
-            self
-        }
+        if self.version.is_v5() { self.property(Property::SessionExpiry(seconds)) } else { self }
     }
 
     pub(crate) fn keep_alive(mut self, seconds: u16) -> Self {
@@ -129,9 +125,10 @@ impl Connect {
     }
 
     pub(crate) fn flags(&self) -> u8 {
-        let will = self.will.as_ref().map_or(0, |will| {
-            0x04 | (will.qos << 3) | (u8::from(will.retain) << 5)
-        });
+        let will = self
+            .will
+            .as_ref()
+            .map_or(0, |will| 0x04 | (will.qos << 3) | (u8::from(will.retain) << 5));
         (u8::from(self.clean) << 1)
             | will
             | (u8::from(self.password.is_some()) << 6)
@@ -177,20 +174,9 @@ pub(crate) struct Publish {
 
 impl std::fmt::Debug for Publish {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            dup,
-            qos,
-            retain,
-            topic,
-            packet_id,
-            properties,
-            payload,
-        } = self;
+        let Self { dup, qos, retain, topic, packet_id, properties, payload } = self;
         let shown = String::from_utf8_lossy(&payload[..payload.len().min(60)]);
-        write!(
-            f,
-            "PUBLISH {topic:?} qos {qos} dup {dup} retain {retain} id {packet_id} "
-        )?;
+        write!(f, "PUBLISH {topic:?} qos {qos} dup {dup} retain {retain} id {packet_id} ")?;
         write!(f, "{properties:?} {shown:?} ({} bytes)", payload.len())
     }
 }
@@ -257,11 +243,7 @@ pub(crate) struct Subscribe {
 
 impl Subscribe {
     pub(crate) fn new(packet_id: u16) -> Self {
-        Self {
-            packet_id,
-            properties: Vec::new(),
-            filters: Vec::new(),
-        }
+        Self { packet_id, properties: Vec::new(), filters: Vec::new() }
     }
 
     /// `options`: the whole byte; the requested QoS is its lowest two bits.
@@ -297,10 +279,7 @@ pub(crate) struct Unsubscribe {
 
 impl Unsubscribe {
     pub(crate) fn new(packet_id: u16) -> Self {
-        Self {
-            packet_id,
-            filters: Vec::new(),
-        }
+        Self { packet_id, filters: Vec::new() }
     }
 
     pub(crate) fn filter(mut self, filter: impl AsRef<[u8]>) -> Self {
@@ -381,31 +360,12 @@ impl Connack {
 pub(crate) enum Packet {
     Connack(Connack),
     Publish(Publish),
-    Ack {
-        kind: Ack,
-        packet_id: u16,
-        code: u8,
-        properties: Vec<Property>,
-    },
-    Suback {
-        packet_id: u16,
-        codes: Vec<u8>,
-        properties: Vec<Property>,
-    },
-    Unsuback {
-        packet_id: u16,
-        codes: Vec<u8>,
-        properties: Vec<Property>,
-    },
+    Ack { kind: Ack, packet_id: u16, code: u8, properties: Vec<Property> },
+    Suback { packet_id: u16, codes: Vec<u8>, properties: Vec<Property> },
+    Unsuback { packet_id: u16, codes: Vec<u8>, properties: Vec<Property> },
     Pingresp,
-    Disconnect {
-        code: u8,
-        properties: Vec<Property>,
-    },
-    Auth {
-        code: u8,
-        properties: Vec<Property>,
-    },
+    Disconnect { code: u8, properties: Vec<Property> },
+    Auth { code: u8, properties: Vec<Property> },
 }
 
 impl Packet {
@@ -418,10 +378,7 @@ impl Packet {
             6 => 2,
             _ => 0,
         };
-        assert_eq!(
-            flags, expected_flags,
-            "[MQTT-2.1.3-1] reserved flags of {first:#04x}"
-        );
+        assert_eq!(flags, expected_flags, "[MQTT-2.1.3-1] reserved flags of {first:#04x}");
         let packet = match first >> 4 {
             2 => Self::Connack(decode_connack(version, &mut reader)),
             3 => Self::Publish(decode_publish(version, flags, &mut reader)),
@@ -432,20 +389,12 @@ impl Packet {
             9 => {
                 let packet_id = reader.u16();
                 let properties = v5_section(version, &mut reader, ACK_PROPERTIES);
-                Self::Suback {
-                    packet_id,
-                    codes: reader.rest().to_vec(),
-                    properties,
-                }
+                Self::Suback { packet_id, codes: reader.rest().to_vec(), properties }
             }
             11 => {
                 let packet_id = reader.u16();
                 let properties = v5_section(version, &mut reader, ACK_PROPERTIES);
-                Self::Unsuback {
-                    packet_id,
-                    codes: reader.rest().to_vec(),
-                    properties,
-                }
+                Self::Unsuback { packet_id, codes: reader.rest().to_vec(), properties }
             }
             13 => Self::Pingresp,
             14 if version.is_v5() => {
@@ -464,21 +413,13 @@ impl Packet {
 }
 
 fn v5_section(version: Version, reader: &mut Reader<'_>, allowed: &[u8]) -> Vec<Property> {
-    if version.is_v5() {
-        read_section(reader, allowed)
-    } else {
-        Vec::new()
-    }
+    if version.is_v5() { read_section(reader, allowed) } else { Vec::new() }
 }
 
 /// Reason Code and properties, either of which may be left out at the end of a packet.
 fn code_and_section(reader: &mut Reader<'_>, allowed: &[u8]) -> (u8, Vec<Property>) {
     let code = if reader.is_empty() { 0 } else { reader.u8() };
-    let properties = if reader.is_empty() {
-        Vec::new()
-    } else {
-        read_section(reader, allowed)
-    };
+    let properties = if reader.is_empty() { Vec::new() } else { read_section(reader, allowed) };
     (code, properties)
 }
 
@@ -486,25 +427,15 @@ fn decode_connack(version: Version, reader: &mut Reader<'_>) -> Connack {
     let flags = reader.u8();
     assert!(flags <= 1, "[MQTT-3.2.2-1] CONNACK flags {flags:#04x}");
     let code = reader.u8();
-    assert!(
-        version.is_v5() || code <= 5,
-        "3.1.1 knows no return code {code}"
-    );
+    assert!(version.is_v5() || code <= 5, "3.1.1 knows no return code {code}");
     // Before the version is agreed on, a refusal may come in the other version's form.
     let properties = if version.is_v5() && !reader.is_empty() {
         read_section(reader, CONNACK_PROPERTIES)
     } else {
         Vec::new()
     };
-    assert!(
-        code == 0 || flags == 0,
-        "[MQTT-3.2.2-6] session present beside code {code:#04x}"
-    );
-    Connack {
-        session_present: flags == 1,
-        code,
-        properties,
-    }
+    assert!(code == 0 || flags == 0, "[MQTT-3.2.2-6] session present beside code {code:#04x}");
+    Connack { session_present: flags == 1, code, properties }
 }
 
 fn decode_publish(version: Version, flags: u8, reader: &mut Reader<'_>) -> Publish {
@@ -513,46 +444,19 @@ fn decode_publish(version: Version, flags: u8, reader: &mut Reader<'_>) -> Publi
     let dup = flags & 8 != 0;
     assert!(qos > 0 || !dup, "[MQTT-3.3.1-2] DUP with QoS 0");
     let topic = reader.string();
-    assert!(
-        !topic.contains(['+', '#']),
-        "[MQTT-3.3.2-2] wildcard in {topic:?}"
-    );
+    assert!(!topic.contains(['+', '#']), "[MQTT-3.3.2-2] wildcard in {topic:?}");
     let packet_id = if qos > 0 { reader.u16() } else { 0 };
-    assert!(
-        qos == 0 || packet_id != 0,
-        "[MQTT-2.2.1-4] packet identifier 0"
-    );
+    assert!(qos == 0 || packet_id != 0, "[MQTT-2.2.1-4] packet identifier 0");
     let properties = v5_section(version, reader, PUBLISH_PROPERTIES);
-    let aliased = properties
-        .iter()
-        .any(|property| matches!(property, Property::TopicAlias(_)));
-    assert!(
-        !topic.is_empty() || aliased,
-        "[MQTT-4.7.3-1] empty topic name"
-    );
+    let aliased = properties.iter().any(|property| matches!(property, Property::TopicAlias(_)));
+    assert!(!topic.is_empty() || aliased, "[MQTT-4.7.3-1] empty topic name");
     let payload = reader.rest().to_vec();
-    Publish {
-        dup,
-        qos,
-        retain: flags & 1 != 0,
-        topic,
-        packet_id,
-        properties,
-        payload,
-    }
+    Publish { dup, qos, retain: flags & 1 != 0, topic, packet_id, properties, payload }
 }
 
 fn decode_ack(version: Version, kind: Ack, reader: &mut Reader<'_>) -> Packet {
     let packet_id = reader.u16();
-    let (code, properties) = if version.is_v5() {
-        code_and_section(reader, ACK_PROPERTIES)
-    } else {
-        (0, Vec::new())
-    };
-    Packet::Ack {
-        kind,
-        packet_id,
-        code,
-        properties,
-    }
+    let (code, properties) =
+        if version.is_v5() { code_and_section(reader, ACK_PROPERTIES) } else { (0, Vec::new()) };
+    Packet::Ack { kind, packet_id, code, properties }
 }

@@ -116,14 +116,8 @@ pub(crate) fn read_section(reader: &mut Reader<'_>, allowed: &[u8]) -> Vec<Prope
     let (mut seen, mut properties) = (Vec::new(), Vec::new());
     while !section.is_empty() {
         let (id, property) = Property::read(&mut section);
-        assert!(
-            allowed.contains(&id),
-            "{property:?} does not belong into this packet"
-        );
-        assert!(
-            matches!(id, 0x0b | 0x26) || !seen.contains(&id),
-            "{property:?} comes twice"
-        );
+        assert!(allowed.contains(&id), "{property:?} does not belong into this packet");
+        assert!(matches!(id, 0x0b | 0x26) || !seen.contains(&id), "{property:?} comes twice");
         seen.push(id);
         properties.push(property);
     }

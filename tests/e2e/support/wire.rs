@@ -47,17 +47,10 @@ pub(crate) fn split_frame(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
     let first = *bytes.first()?;
     let mut length = 0usize;
     for (index, byte) in bytes[1..].iter().enumerate() {
-        assert!(
-            index < 4,
-            "remaining length of more than four bytes: {:02x?}",
-            &bytes[..6]
-        );
+        assert!(index < 4, "remaining length of more than four bytes: {:02x?}", &bytes[..6]);
         length += usize::from(byte & 0x7f) << (7 * index);
         if byte & 0x80 == 0 {
-            assert!(
-                index == 0 || *byte != 0,
-                "[MQTT-1.5.5-1] remaining length is not minimal"
-            );
+            assert!(index == 0 || *byte != 0, "[MQTT-1.5.5-1] remaining length is not minimal");
             let start = 2 + index;
             let body = bytes.get(start..start + length)?;
             return Some((first, body, start + length));
@@ -71,11 +64,7 @@ pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
     pub(crate) fn take(&mut self, count: usize) -> &'a [u8] {
-        assert!(
-            self.0.len() >= count,
-            "{count} bytes wanted, {:02x?} left",
-            self.0
-        );
+        assert!(self.0.len() >= count, "{count} bytes wanted, {:02x?} left", self.0);
         let (taken, rest) = self.0.split_at(count);
         self.0 = rest;
         taken
@@ -107,10 +96,7 @@ impl<'a> Reader<'a> {
             let byte = self.u8();
             value += u32::from(byte & 0x7f) << (7 * index);
             if byte & 0x80 == 0 {
-                assert!(
-                    index == 0 || byte != 0,
-                    "[MQTT-1.5.5-1] integer is not minimal"
-                );
+                assert!(index == 0 || byte != 0, "[MQTT-1.5.5-1] integer is not minimal");
                 return value;
             }
         }

@@ -43,9 +43,7 @@ impl Model {
             phase: Phase::Connecting,
             session: SessionIx::MAX,
             clean,
-            expiry_seconds: asked
-                .expiry_seconds
-                .min(self.limits.session_expiry_seconds_max),
+            expiry_seconds: asked.expiry_seconds.min(self.limits.session_expiry_seconds_max),
             receive_maximum: asked.receive_maximum,
             keep_alive_seconds: asked.keep_alive_seconds,
             will: asked.will,
@@ -82,10 +80,7 @@ impl Model {
     pub(crate) fn on_connack(&mut self, link: LinkIx, connack: ConnAck<'_>, store: &Store) {
         let state = &self.links[link];
         if state.phase != Phase::Connecting {
-            return self.fail(format!(
-                "CONNACK on link {link}, which is {:?}",
-                state.phase
-            ));
+            return self.fail(format!("CONNACK on link {link}, which is {:?}", state.phase));
         }
         let client = state.client;
         let refusal = self.expected_refusal(link);
@@ -95,16 +90,12 @@ impl Model {
                 None => self.may_refuse(link, connack.code),
             };
             if connack.session_present || !is_expected {
-                self.fail(format!(
-                    "link {link} is refused by {connack:?}, expected {refusal:?}"
-                ));
+                self.fail(format!("link {link} is refused by {connack:?}, expected {refusal:?}"));
             }
             return;
         }
         if let Some(code) = refusal {
-            return self.fail(format!(
-                "link {link} is accepted; it must be refused by {code:?}"
-            ));
+            return self.fail(format!("link {link} is accepted; it must be refused by {code:?}"));
         }
         let is_assigned = self.clients[client].id.is_empty();
         if connack.assigned_client_id.is_some() != is_assigned {
@@ -114,9 +105,7 @@ impl Model {
             && let Some(other) = self.sessions[session].link
             && !is_assigned
         {
-            self.fail(format!(
-                "link {link} and link {other} of one client are both connected"
-            ));
+            self.fail(format!("link {link} and link {other} of one client are both connected"));
         }
         self.settle_session(link, connack.session_present);
         let session = self.links[link].session;
@@ -129,9 +118,7 @@ impl Model {
             && !is_assigned
             && store.of_client(&self.clients[client].id).next().is_none()
         {
-            self.fail(format!(
-                "link {link} is accepted before its session is committed"
-            ));
+            self.fail(format!("link {link} is accepted before its session is committed"));
         }
         self.cover.hit("connected");
     }
@@ -145,9 +132,7 @@ impl Model {
         }
         let WillFacts { content, .. } = state.will.as_ref()?;
         let (qos, retain) = (content.qos, content.retain);
-        self.judge
-            .authorize(&facts.name, AccessAction::Will, &content.topic, qos, retain)
-            .err()
+        self.judge.authorize(&facts.name, AccessAction::Will, &content.topic, qos, retain).err()
     }
 
     fn may_refuse(&self, link: LinkIx, code: ReasonCode) -> bool {
@@ -170,12 +155,7 @@ impl Model {
 
     /// Session Present is true [MQTT-3.2.2-2]; the session is the connection's from here on.
     fn settle_session(&mut self, link: LinkIx, session_present: bool) {
-        let LinkState {
-            client,
-            clean,
-            expiry_seconds,
-            ..
-        } = self.links[link];
+        let LinkState { client, clean, expiry_seconds, .. } = self.links[link];
         let found = self.current[client].filter(|_| !self.clients[client].id.is_empty());
         match (found, session_present) {
             (_, true) if clean => {
@@ -198,10 +178,7 @@ impl Model {
                 state.doubtful |= may_be_new;
                 if state.doubtful {
                     // It may be another one, of a CONNECT that was never answered.
-                    state
-                        .inbound
-                        .iter_mut()
-                        .for_each(|it| it.arrival = Arrival::Maybe);
+                    state.inbound.iter_mut().for_each(|it| it.arrival = Arrival::Maybe);
                     state.subscriptions.iter_mut().for_each(|it| it.doubt());
                 }
                 if !state.in_flight.is_empty() {
@@ -224,11 +201,7 @@ impl Model {
                         && other.lived == 0
                         && (other.phase == Phase::Connecting || other.began > self.settled)
                 };
-                let others = self
-                    .links
-                    .iter()
-                    .enumerate()
-                    .filter(|(index, _)| *index != link);
+                let others = self.links.iter().enumerate().filter(|(index, _)| *index != link);
                 let may_end = others.map(|(_, other)| other).any(ends);
                 self.begin_session(client, session_present || may_end)
             }
@@ -303,9 +276,7 @@ impl Model {
                 state.rested = true;
                 state.touched_at = self.now;
             }
-            let expires_at = state
-                .touched_at
-                .plus_seconds(u64::from(state.expiry_seconds));
+            let expires_at = state.touched_at.plus_seconds(u64::from(state.expiry_seconds));
             let waits = self
                 .links
                 .iter()
@@ -362,8 +333,7 @@ impl Model {
             };
         }
         if !awaiting.is_empty() {
-            self.cover
-                .hit("connection lost with publishes unacknowledged");
+            self.cover.hit("connection lost with publishes unacknowledged");
         }
         state.link = None;
         (state.lost_at, state.touched_at, state.rested) = (self.now, self.now, false);
@@ -379,9 +349,7 @@ impl Model {
 
     /// A worker is given DISCONNECT.
     pub(super) fn on_disconnect(&mut self, link: LinkIx, code: ReasonCode, expiry: Option<u32>) {
-        let LinkState {
-            client, session, ..
-        } = self.links[link];
+        let LinkState { client, session, .. } = self.links[link];
         let version = self.clients[client].version;
         if let Some(seconds) = expiry {
             let state = &mut self.sessions[session];
@@ -410,13 +378,8 @@ impl Model {
         if state.phase == Phase::Live && !self.is_close_justified(link, code) {
             self.fail(format!("link {link} is closed by {code:?} for no reason"));
         }
-        if self.links[link]
-            .must_close
-            .is_some_and(|must| Some(must) != code)
-        {
-            self.fail(format!(
-                "link {link} is closed by {code:?}, not by what it did"
-            ));
+        if self.links[link].must_close.is_some_and(|must| Some(must) != code) {
+            self.fail(format!("link {link} is closed by {code:?}, not by what it did"));
         }
         self.links[link].must_close = None;
         self.lose(link, code != Some(ReasonCode::ServerShuttingDown));

@@ -28,10 +28,8 @@ impl Model {
             return self.fail(format!("message {uid} was never published"));
         }
         if (delivery.qos > QoS::AtMostOnce) != delivery.packet_id.is_some() {
-            return self.fail(format!(
-                "message {uid} at {:?}: {:?}",
-                delivery.qos, delivery.packet_id
-            ));
+            return self
+                .fail(format!("message {uid} at {:?}: {:?}", delivery.qos, delivery.packet_id));
         }
         if delivery.dup {
             return self.on_resend(link, uid, delivery);
@@ -64,11 +62,7 @@ impl Model {
         delivery: &Delivery<'_>,
         store: &Store,
     ) -> Result<Source, String> {
-        let mut replay = if delivery.retain {
-            self.replay(session, uid, delivery)
-        } else {
-            None
-        };
+        let mut replay = if delivery.retain { self.replay(session, uid, delivery) } else { None };
         let mut live = self.live(session, uid, delivery, store);
         if live.is_err() && self.take_back(session, uid) {
             live = self.live(session, uid, delivery, store);
@@ -82,11 +76,7 @@ impl Model {
                 self.cover.hit("replay or live message, nobody can say");
                 let is_sure = self.sessions[session].replays[replay.0].is_sure;
                 self.sessions[session].either.push((from[0], replay.0));
-                Ok(if is_sure {
-                    Source::Replay(replay)
-                } else {
-                    Source::Either(from)
-                })
+                Ok(if is_sure { Source::Replay(replay) } else { Source::Either(from) })
             }
             (Some(replay), Err(_)) => {
                 self.cover.hit("retained message replayed");
@@ -99,9 +89,7 @@ impl Model {
 
     /// A delivery that was taken for a live message may have been a replay after all.
     fn take_back(&mut self, session: SessionIx, uid: Uid) -> bool {
-        let Self {
-            attempts, sessions, ..
-        } = self;
+        let Self { attempts, sessions, .. } = self;
         let state = &mut sessions[session];
         let is_it = |(attempt, replay): &(AttemptIx, usize)| {
             attempts[*attempt].uid == uid && !state.replays[*replay].delivered
@@ -124,9 +112,7 @@ impl Model {
         uid: Uid,
         delivery: &Delivery<'_>,
     ) -> Option<ReplayIx> {
-        let Self {
-            attempts, sessions, ..
-        } = self;
+        let Self { attempts, sessions, .. } = self;
         let state = &mut sessions[session];
         let is_it = |(attempt, replay): &(AttemptIx, usize)| {
             attempts[*attempt].uid == uid && state.replays[*replay].delivered
@@ -153,11 +139,8 @@ impl Model {
         if store.failed(uid) >= attempts.len() {
             return Err("its commit failed".to_owned());
         }
-        let taken: Vec<&Taken> = self.sessions[session]
-            .taken
-            .iter()
-            .filter(|taken| taken.uid == uid)
-            .collect();
+        let taken: Vec<&Taken> =
+            self.sessions[session].taken.iter().filter(|taken| taken.uid == uid).collect();
         let mut why = "no attempt is left that it could come from".to_owned();
         let mut perhaps = Vec::new();
         let mut is_first_stable = false;
@@ -205,9 +188,7 @@ impl Model {
             None => Ok(is_stable),
             Some(other) => {
                 let other = self.attempts[other].uid;
-                Err(format!(
-                    "out of order: message {other} of its publisher was sent before"
-                ))
+                Err(format!("out of order: message {other} of its publisher was sent before"))
             }
         }
     }
@@ -220,11 +201,7 @@ impl Model {
             return None;
         }
         // QoS 0 may overtake where sockets or windows are full, but is never overtaken.
-        let bound = if qos == QoS::AtMostOnce {
-            last.max(last_qos0)
-        } else {
-            last
-        };
+        let bound = if qos == QoS::AtMostOnce { last.max(last_qos0) } else { last };
         (bound > attempt).then_some(bound)
     }
 
@@ -235,9 +212,7 @@ impl Model {
 
     /// A session has that message; with its QoS if its place in the order is known.
     fn take_live(&mut self, session: SessionIx, from: Vec<AttemptIx>, qos: Option<QoS>) {
-        let Self {
-            attempts, sessions, ..
-        } = self;
+        let Self { attempts, sessions, .. } = self;
         let state = &mut sessions[session];
         let attempt = from[0];
         let uid = attempts[attempt].uid;
@@ -276,10 +251,7 @@ impl Model {
             return Err("it has expired".to_owned());
         }
         if delivery.expiry_seconds != remaining {
-            return Err(format!(
-                "expiry {:?}, not {remaining:?}",
-                delivery.expiry_seconds
-            ));
+            return Err(format!("expiry {:?}, not {remaining:?}", delivery.expiry_seconds));
         }
         Ok(())
     }
@@ -299,19 +271,12 @@ impl Model {
         let to = tried.done.unwrap_or(self.step);
         let possible = self.subscriptions(session, attempt, tried.first_handed, to, false);
         let sure = self.subscriptions(session, attempt, tried.first_handed, to, true);
-        let Some(at_most) = possible
-            .iter()
-            .map(|it| it.options.qos.min(content.qos))
-            .max()
-        else {
+        let Some(at_most) = possible.iter().map(|it| it.options.qos.min(content.qos)).max() else {
             return Err("no subscription matches".to_owned());
         };
         let at_least = sure.iter().map(|it| it.options.qos.min(content.qos)).max();
         if delivery.qos > at_most || at_least.is_some_and(|least| delivery.qos < least) {
-            return Err(format!(
-                "{:?}, not {at_least:?} to {at_most:?}",
-                delivery.qos
-            ));
+            return Err(format!("{:?}, not {at_least:?} to {at_most:?}", delivery.qos));
         }
         let may_retain = content.retain && possible.iter().any(|it| it.options.retain_as_published);
         let must_retain = content.retain && sure.iter().any(|it| it.options.retain_as_published);
@@ -353,13 +318,7 @@ impl Model {
         state
             .subscriptions
             .iter()
-            .filter(|it| {
-                if sure {
-                    it.is_sure(from, to)
-                } else {
-                    it.is_possible(from, to)
-                }
-            })
+            .filter(|it| if sure { it.is_sure(from, to) } else { it.is_possible(from, to) })
             .filter(|it| !(is_own && it.options.no_local)) // [MQTT-3.8.3-3]
             .filter(|it| super::matches(&it.filter, &content.topic))
             .collect()
@@ -413,9 +372,5 @@ fn remaining(now: Millis, expires_at: Millis) -> Option<u32> {
     if expires_at == Millis::NEVER {
         return None;
     }
-    Some(
-        u32::try_from(expires_at.since(now).div_ceil(1000))
-            .unwrap()
-            .max(1),
-    )
+    Some(u32::try_from(expires_at.since(now).div_ceil(1000)).unwrap().max(1))
 }

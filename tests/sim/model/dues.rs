@@ -45,11 +45,7 @@ impl Model {
                 false
             });
         }
-        for replay in dues
-            .iter()
-            .filter(|due| due.is_dropped)
-            .filter_map(|due| due.replay)
-        {
+        for replay in dues.iter().filter(|due| due.is_dropped).filter_map(|due| due.replay) {
             state.replays[replay].is_sure = false;
         }
         if is_idle {
@@ -85,15 +81,7 @@ impl Model {
                 let (uid, topic, from) = (attempt.uid, content.topic.clone(), replay.from);
                 let replay = Some(index);
                 let twins = Vec::new();
-                dues.push(Due {
-                    uid,
-                    topic,
-                    from,
-                    to,
-                    twins,
-                    replay,
-                    is_dropped: false,
-                });
+                dues.push(Due { uid, topic, from, to, twins, replay, is_dropped: false });
             } else if replay.qos == QoS::AtMostOnce {
                 replay.is_sure = false;
             }
@@ -103,12 +91,8 @@ impl Model {
             let Some(replay) = due.replay.map(|index| &replays[index]) else {
                 continue;
             };
-            let twins = replays
-                .iter()
-                .filter(|other| other.delivered && other.is_twin(replay));
-            due.twins = twins
-                .map(|it| (it.from, it.settled.unwrap_or(self.step)))
-                .collect();
+            let twins = replays.iter().filter(|other| other.delivered && other.is_twin(replay));
+            due.twins = twins.map(|it| (it.from, it.settled.unwrap_or(self.step))).collect();
         }
         dues
     }
@@ -130,15 +114,7 @@ impl Model {
             let to = state.settled.unwrap_or(self.step);
             let (uid, topic, from) = (state.uid, content.topic.clone(), state.first_handed);
             let (replay, twins) = (None, Vec::new());
-            dues.push(Due {
-                uid,
-                topic,
-                from,
-                to,
-                twins,
-                replay,
-                is_dropped: false,
-            });
+            dues.push(Due { uid, topic, from, to, twins, replay, is_dropped: false });
         }
         dues
     }

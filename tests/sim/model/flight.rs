@@ -74,29 +74,17 @@ impl Model {
         attempt: AttemptIx,
         delivery: &Delivery<'_>,
     ) {
-        let LinkState {
-            session,
-            receive_maximum,
-            ..
-        } = self.links[link];
+        let LinkState { session, receive_maximum, .. } = self.links[link];
         let state = &mut self.sessions[session];
         if state.doubtful {
             state.in_flight.retain(|sent| sent.link == link);
         }
-        if state
-            .in_flight
-            .iter()
-            .any(|sent| sent.packet_id == packet_id)
-        {
-            return self.fail(format!(
-                "Packet Identifier {packet_id} is in flight on link {link}"
-            ));
+        if state.in_flight.iter().any(|sent| sent.packet_id == packet_id) {
+            return self.fail(format!("Packet Identifier {packet_id} is in flight on link {link}"));
         }
         if let Some(sent) = state.in_flight.iter().find(|sent| sent.link != link) {
             let other = sent.uid;
-            return self.fail(format!(
-                "message {uid} is sent on link {link} before {other} again"
-            ));
+            return self.fail(format!("message {uid} is sent on link {link} before {other} again"));
         }
         state.in_flight.push(InFlight {
             packet_id,
@@ -117,34 +105,23 @@ impl Model {
 
     fn check_receive_maximum(&mut self, link: LinkIx, receive_maximum: u16) {
         let state = &self.sessions[self.links[link].session];
-        let counted = state
-            .in_flight
-            .iter()
-            .filter(|sent| sent.link == link && sent.counted);
+        let counted = state.in_flight.iter().filter(|sent| sent.link == link && sent.counted);
         let counted = counted.count();
         if counted == usize::from(receive_maximum) {
             self.cover.hit("receive maximum reached");
         }
         if counted > usize::from(receive_maximum) {
-            self.fail(format!(
-                "receive maximum {receive_maximum} is exceeded on link {link}"
-            ));
+            self.fail(format!("receive maximum {receive_maximum} is exceeded on link {link}"));
         }
     }
 
     /// A message is sent again: on a new connection, as it was, in the first order.
     pub(super) fn on_resend(&mut self, link: LinkIx, uid: Uid, delivery: &Delivery<'_>) {
-        let LinkState {
-            session,
-            receive_maximum,
-            ..
-        } = self.links[link];
+        let LinkState { session, receive_maximum, .. } = self.links[link];
         let state = &mut self.sessions[session];
         let found = state.in_flight.iter_mut().find(|sent| sent.link != link);
         let Some(sent) = found else {
-            return self.fail(format!(
-                "message {uid} is sent again on link {link} for no reason"
-            ));
+            return self.fail(format!("message {uid} is sent again on link {link} for no reason"));
         };
         let is_same = Some(sent.packet_id) == delivery.packet_id
             && sent.uid == uid
@@ -179,14 +156,9 @@ impl Model {
         let session = state.session;
         let in_flight = &mut self.sessions[session].in_flight;
         let first = in_flight.iter().position(|sent| sent.link != link);
-        let Some(at) = in_flight
-            .iter()
-            .position(|sent| sent.packet_id == packet_id)
-        else {
+        let Some(at) = in_flight.iter().position(|sent| sent.packet_id == packet_id) else {
             if due.is_none() || code != ReasonCode::PacketIdentifierNotFound {
-                self.fail(format!(
-                    "PUBREL {packet_id} {code:?} on link {link} for nothing"
-                ));
+                self.fail(format!("PUBREL {packet_id} {code:?} on link {link} for nothing"));
             }
             return;
         };
@@ -202,9 +174,7 @@ impl Model {
         if due.is_none() {
             self.cover.hit("release sent again");
             if first != Some(at) {
-                self.fail(format!(
-                    "PUBREL {packet_id} on link {link} is not next to be repeated"
-                ));
+                self.fail(format!("PUBREL {packet_id} on link {link} is not next to be repeated"));
             }
         }
     }

@@ -39,12 +39,7 @@ impl Model {
         }
         self.links[link].last_packet = self.now;
         match packet {
-            FromClient::Publish {
-                content,
-                packet_id,
-                alias,
-                dup: _,
-            } => {
+            FromClient::Publish { content, packet_id, alias, dup: _ } => {
                 self.on_publish(link, content, *packet_id, *alias);
             }
             FromClient::PubAck(packet_id) => self.on_client_puback(link, *packet_id),
@@ -53,21 +48,14 @@ impl Model {
             }
             FromClient::PubRel(packet_id) => self.on_client_pubrel(link, *packet_id),
             FromClient::PubComp(packet_id) => self.on_client_pubcomp(link, *packet_id),
-            FromClient::Subscribe {
-                packet_id,
-                identifier,
-                filters,
-            } => {
+            FromClient::Subscribe { packet_id, identifier, filters } => {
                 self.on_subscribe(link, *packet_id, *identifier, filters);
             }
             FromClient::Unsubscribe { packet_id, filters } => {
                 self.on_unsubscribe(link, *packet_id, filters);
             }
             FromClient::Ping => {}
-            FromClient::Disconnect {
-                code,
-                session_expiry_seconds,
-            } => {
+            FromClient::Disconnect { code, session_expiry_seconds } => {
                 self.on_disconnect(link, *code, *session_expiry_seconds);
             }
         }
@@ -80,9 +68,7 @@ impl Model {
         packet_id: Option<PacketId>,
         alias: bool,
     ) {
-        let LinkState {
-            session, client, ..
-        } = self.links[link];
+        let LinkState { session, client, .. } = self.links[link];
         if self.links[link].awaiting.len() >= self.limits.line_messages_max {
             self.fail(format!("link {link} goes on reading with a full line"));
         }
@@ -99,10 +85,8 @@ impl Model {
         let mut is_new = content.qos == QoS::ExactlyOnce;
         if let Some(packet_id) = packet_id
             && content.qos == QoS::ExactlyOnce
-            && let Some(inbound) = self.sessions[session]
-                .inbound
-                .iter_mut()
-                .find(|known| known.packet_id == packet_id)
+            && let Some(inbound) =
+                self.sessions[session].inbound.iter_mut().find(|known| known.packet_id == packet_id)
         {
             match inbound.arrival {
                 Arrival::Received => {
@@ -133,18 +117,12 @@ impl Model {
         let arrival = Arrival::Pending;
         if let Some(packet_id) = packet_id.filter(|_| content.qos == QoS::ExactlyOnce) {
             if is_new {
-                let inbound = Inbound {
-                    packet_id,
-                    first_handed,
-                    arrival,
-                };
+                let inbound = Inbound { packet_id, first_handed, arrival };
                 self.sessions[session].inbound.push(inbound);
             }
             self.links[link].exchanges.push(packet_id);
         }
-        let fate = self
-            .judge
-            .fate(&self.clients[client].name, AccessAction::Publish, content);
+        let fate = self.judge.fate(&self.clients[client].name, AccessAction::Publish, content);
         let expires_at = expires_at(self.now, content);
         let attempt = self.attempt(Attempt {
             uid: content.uid,
@@ -175,11 +153,7 @@ impl Model {
         if let Fate::Pass(content) = &attempt.fate
             && content.retain
         {
-            self.topics
-                .entry(content.topic.clone())
-                .or_default()
-                .writes
-                .push(index);
+            self.topics.entry(content.topic.clone()).or_default().writes.push(index);
         }
         match attempt.fate {
             Fate::Pass(_) => self.cover.hit("message"),
@@ -193,10 +167,7 @@ impl Model {
     /// [MQTT-3.3.4-7]: 3.1.1 has no such bound.
     fn is_one_too_many(&self, link: LinkIx) -> bool {
         let state = &self.links[link];
-        let qos1 = state
-            .awaiting
-            .iter()
-            .filter(|at| self.attempts[**at].qos == QoS::AtLeastOnce);
+        let qos1 = state.awaiting.iter().filter(|at| self.attempts[**at].qos == QoS::AtLeastOnce);
         let outstanding = qos1.count() + state.exchanges.len();
         self.clients[state.client].version == Version::V5
             && outstanding >= usize::from(self.limits.receive_maximum)
@@ -212,20 +183,13 @@ impl Model {
     ) {
         let first = self.links[link].awaiting.first().copied();
         match first.map(|attempt| (attempt, &self.attempts[attempt])) {
-            Some((
-                attempt,
-                Attempt {
-                    packet_id: Some(id),
-                    qos: QoS::AtLeastOnce,
-                    ..
-                },
-            )) if *id == packet_id => {
+            Some((attempt, Attempt { packet_id: Some(id), qos: QoS::AtLeastOnce, .. }))
+                if *id == packet_id =>
+            {
                 self.links[link].awaiting.remove(0);
                 self.resolve(attempt, code, store);
             }
-            other => self.fail(format!(
-                "PUBACK {packet_id} on link {link}, next is {other:?}"
-            )),
+            other => self.fail(format!("PUBACK {packet_id} on link {link}, next is {other:?}")),
         }
     }
 
@@ -241,9 +205,7 @@ impl Model {
         if let Some(at) = state.duplicates.iter().position(|id| *id == packet_id) {
             state.duplicates.remove(at);
             if code.is_error() {
-                self.fail(format!(
-                    "link {link}: {code:?} for the duplicate {packet_id}"
-                ));
+                self.fail(format!("link {link}: {code:?} for the duplicate {packet_id}"));
             }
             return;
         }
@@ -257,19 +219,14 @@ impl Model {
         };
         let attempt = state.awaiting.remove(position);
         if position > 0 && !self.attempts[attempt].is_repetition {
-            return self.fail(format!(
-                "PUBREC {packet_id} on link {link} overtakes another"
-            ));
+            return self.fail(format!("PUBREC {packet_id} on link {link} overtakes another"));
         }
         let (session, version) = (state.session, self.clients[state.client].version);
         let inbound = &mut self.sessions[session].inbound;
         if code.is_error() && version == Version::V5 {
             inbound.retain(|known| known.packet_id != packet_id);
             self.forget_exchange(link, packet_id);
-        } else if let Some(known) = inbound
-            .iter_mut()
-            .find(|known| known.packet_id == packet_id)
-        {
+        } else if let Some(known) = inbound.iter_mut().find(|known| known.packet_id == packet_id) {
             known.arrival = Arrival::Received;
         }
         self.resolve(attempt, code, store);
@@ -277,13 +234,9 @@ impl Model {
         if self.attempts[attempt].outcome == Outcome::Accepted
             && self.sessions[session].expiry_seconds > 0
             && !client_id.is_empty()
-            && !store
-                .of_client(client_id)
-                .any(|kept| kept.inbound.contains(&packet_id))
+            && !store.of_client(client_id).any(|kept| kept.inbound.contains(&packet_id))
         {
-            self.fail(format!(
-                "PUBREC {packet_id} on link {link} before it is committed"
-            ));
+            self.fail(format!("PUBREC {packet_id} on link {link} before it is committed"));
         }
     }
 
@@ -308,14 +261,10 @@ impl Model {
             }
             Fate::Pass(_) if code.is_error() => {
                 state.outcome = Outcome::Refused;
-                let is_fault = matches!(
-                    code,
-                    ReasonCode::QuotaExceeded | ReasonCode::UnspecifiedError
-                );
+                let is_fault =
+                    matches!(code, ReasonCode::QuotaExceeded | ReasonCode::UnspecifiedError);
                 if !(is_fault && self.store_failed) || version == Version::V3 {
-                    self.fail(format!(
-                        "message {uid} is refused by {code:?} for no reason"
-                    ));
+                    self.fail(format!("message {uid} is refused by {code:?} for no reason"));
                 }
             }
             Fate::Pass(_) => {
@@ -331,13 +280,7 @@ impl Model {
 
     /// An accepted message is durable by now, and everyone who subscribed all the time gets it.
     fn promise(&mut self, attempt: AttemptIx, is_nobody: bool, store: &Store) {
-        let Attempt {
-            uid,
-            first_handed,
-            is_repetition,
-            expires_at,
-            ..
-        } = self.attempts[attempt];
+        let Attempt { uid, first_handed, is_repetition, expires_at, .. } = self.attempts[attempt];
         // Which attempt was taken nobody saw, so nobody knows when it expires.
         let may_be_gone = is_repetition && expires_at != Millis::NEVER;
         let Some(content) = self.passed(attempt).cloned() else {
@@ -345,39 +288,27 @@ impl Model {
         };
         let is_kept = content.qos > QoS::AtMostOnce;
         if content.retain && is_kept && !content.payload.is_empty() && !store.has_retained(uid) {
-            self.fail(format!(
-                "message {uid} is acknowledged before it is retained in the store"
-            ));
+            self.fail(format!("message {uid} is acknowledged before it is retained in the store"));
         }
         for session in self.living().collect::<Vec<_>>() {
             let Some(at_least) = self.sure_qos(attempt, session, first_handed, self.step) else {
                 continue;
             };
             if is_nobody {
-                self.fail(format!(
-                    "message {uid}: nobody subscribes, but session {session} does"
-                ));
+                self.fail(format!("message {uid}: nobody subscribes, but session {session} does"));
             }
             let state = &self.sessions[session];
-            let ClientFactsRef {
-                id,
-                payload_bytes_max,
-            } = self.facts(session);
+            let ClientFactsRef { id, payload_bytes_max } = self.facts(session);
             if at_least == QoS::AtMostOnce {
                 continue;
             }
             if state.expiry_seconds > 0 && !id.is_empty() && !store.has_enqueued(id, uid) {
-                self.fail(format!(
-                    "message {uid} is acknowledged before session {session} has it"
-                ));
+                self.fail(format!("message {uid} is acknowledged before session {session} has it"));
             }
             let is_too_large = content.payload.len() > payload_bytes_max;
             let state = &self.sessions[session];
             let is_known = state.excused.contains(&uid)
-                || state
-                    .musts
-                    .iter()
-                    .any(|must| self.attempts[*must].uid == uid);
+                || state.musts.iter().any(|must| self.attempts[*must].uid == uid);
             let is_excused = is_too_large
                 || may_be_gone
                 || is_repetition && is_known
@@ -390,18 +321,12 @@ impl Model {
 
     /// Whether a session got a message, other than as a retained one.
     pub(super) fn has_got(&self, session: SessionIx, uid: Uid) -> bool {
-        self.sessions[session]
-            .taken
-            .iter()
-            .any(|taken| taken.uid == uid)
+        self.sessions[session].taken.iter().any(|taken| taken.uid == uid)
     }
 
     pub(super) fn facts(&self, session: SessionIx) -> ClientFactsRef<'_> {
         let facts = &self.clients[self.sessions[session].client];
-        ClientFactsRef {
-            id: &facts.id,
-            payload_bytes_max: facts.payload_bytes_max,
-        }
+        ClientFactsRef { id: &facts.id, payload_bytes_max: facts.payload_bytes_max }
     }
 
     /// Whether a 3.1.1 connection may be closed by that code since that publish met a fault.
@@ -438,21 +363,15 @@ impl Model {
             }
             None => return self.fail(format!("PUBCOMP {packet_id} on link {link} for nothing")),
         }
-        let LinkState {
-            client, session, ..
-        } = self.links[link];
+        let LinkState { client, session, .. } = self.links[link];
         let client_id = &self.clients[client].id;
         if code == ReasonCode::Success
             && self.sessions[session].expiry_seconds > 0
-            && store
-                .of_client(client_id)
-                .any(|kept| kept.inbound.contains(&packet_id))
+            && store.of_client(client_id).any(|kept| kept.inbound.contains(&packet_id))
             && !client_id.is_empty()
             && !self.store_failed
         {
-            self.fail(format!(
-                "PUBCOMP {packet_id} on link {link} before it is committed"
-            ));
+            self.fail(format!("PUBCOMP {packet_id} on link {link} before it is committed"));
         }
     }
 }
@@ -465,7 +384,5 @@ pub(super) struct ClientFactsRef<'a> {
 
 /// When a message expires that is published then.
 pub(super) fn expires_at(now: Millis, content: &Content) -> Millis {
-    content.expiry_seconds.map_or(Millis::NEVER, |seconds| {
-        now.plus_seconds(u64::from(seconds))
-    })
+    content.expiry_seconds.map_or(Millis::NEVER, |seconds| now.plus_seconds(u64::from(seconds)))
 }

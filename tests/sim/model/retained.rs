@@ -78,8 +78,7 @@ impl Model {
 
     /// Whether an attempt retains something; an empty payload clears [MQTT-3.3.1-6].
     fn keeps(&self, attempt: AttemptIx) -> bool {
-        self.passed(attempt)
-            .is_some_and(|content| !content.payload.is_empty())
+        self.passed(attempt).is_some_and(|content| !content.payload.is_empty())
     }
 
     /// A subscription was acknowledged: retained messages that match are due [MQTT-3.3.1-9].
@@ -91,12 +90,8 @@ impl Model {
         handed: Step,
         is_sure: bool,
     ) {
-        let topics: Vec<String> = self
-            .topics
-            .keys()
-            .filter(|topic| super::matches(filter, topic))
-            .cloned()
-            .collect();
+        let topics: Vec<String> =
+            self.topics.keys().filter(|topic| super::matches(filter, topic)).cloned().collect();
         for topic in topics {
             let candidates = self.candidates(&topic, handed, self.step);
             let is_only = candidates.len() == 1;
@@ -145,12 +140,8 @@ impl Model {
     /// Of more retained messages than a queue holds, some are not sent.
     pub(super) fn bound_replays(&mut self, session: SessionIx, before: usize) {
         let replays = &self.sessions[session].replays[before..];
-        let contents = replays
-            .iter()
-            .filter_map(|replay| self.passed(replay.attempt));
-        let bytes: usize = contents
-            .map(|it| it.topic.len() + it.payload.len() + 200)
-            .sum();
+        let contents = replays.iter().filter_map(|replay| self.passed(replay.attempt));
+        let bytes: usize = contents.map(|it| it.topic.len() + it.payload.len() + 200).sum();
         let is_within =
             replays.len() < self.limits.queue_messages_max && bytes <= self.limits.queue_bytes_max;
         for replay in &mut self.sessions[session].replays[before..] {
@@ -184,10 +175,7 @@ impl Model {
     /// Nothing is on its way: what is retained is one of the candidates, and the base from here on.
     pub(super) fn settle_retained(&mut self, retained: &Retained) {
         let topics: Vec<String> = self.topics.keys().cloned().collect();
-        if retained
-            .iter()
-            .any(|message| !self.topics.contains_key(message.topic()))
-        {
+        if retained.iter().any(|message| !self.topics.contains_key(message.topic())) {
             self.fail("something is retained for a topic that nobody used".to_owned());
         }
         for topic in topics {
@@ -208,13 +196,9 @@ impl Model {
                 Some(base) => *base,
                 None if found.is_none() && candidates.iter().any(is_expired) => None,
                 None => {
-                    let expected: Vec<Option<Uid>> = candidates
-                        .iter()
-                        .map(|it| it.map(|at| self.attempts[at].uid))
-                        .collect();
-                    self.fail(format!(
-                        "{found:?} is retained for {topic}, not {expected:?}"
-                    ));
+                    let expected: Vec<Option<Uid>> =
+                        candidates.iter().map(|it| it.map(|at| self.attempts[at].uid)).collect();
+                    self.fail(format!("{found:?} is retained for {topic}, not {expected:?}"));
                     return;
                 }
             };
@@ -223,16 +207,9 @@ impl Model {
                 continue;
             };
             let is_changed = base != state.base;
-            let writes = state
-                .writes
-                .iter()
-                .filter(|write| self.unsettled.contains(write));
+            let writes = state.writes.iter().filter(|write| self.unsettled.contains(write));
             let writes = writes.copied().collect();
-            *state = Topic {
-                base,
-                looked,
-                writes,
-            };
+            *state = Topic { base, looked, writes };
             if let Some(base) = base.filter(|_| is_changed) {
                 self.check_seen(base);
             }
@@ -247,11 +224,7 @@ impl Model {
             return;
         };
         let (from, to) = (state.first_handed, state.done.unwrap_or(self.step));
-        let Limits {
-            queue_messages_max,
-            queue_bytes_max,
-            ..
-        } = self.limits;
+        let Limits { queue_messages_max, queue_bytes_max, .. } = self.limits;
         let is_bounded = queue_messages_max < 100 || queue_bytes_max < 10_000;
         if state.outcome != Outcome::Accepted || is_bounded {
             return;

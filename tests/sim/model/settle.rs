@@ -45,9 +45,7 @@ impl Model {
             && held != subscriptions
             && !self.unknown_session.contains(&true)
         {
-            self.fail(format!(
-                "{subscriptions} subscriptions are routed, not {held}"
-            ));
+            self.fail(format!("{subscriptions} subscriptions are routed, not {held}"));
         }
     }
 
@@ -70,9 +68,7 @@ impl Model {
         if let Some(twin) = twin
             && !self.clients[self.links[link].client].id.is_empty()
         {
-            self.fail(format!(
-                "links {link} and {twin} of one client are both connected"
-            ));
+            self.fail(format!("links {link} and {twin} of one client are both connected"));
         }
     }
 
@@ -139,16 +135,11 @@ impl Model {
             };
             let was_open = link.phase == Phase::Live && link.lived < from && link.congested < from;
             let is_dropped = |(at, topic): &(Step, String)| {
-                *at >= from
-                    && self
-                        .passed(attempt)
-                        .is_some_and(|content| content.topic == *topic)
+                *at >= from && self.passed(attempt).is_some_and(|content| content.topic == *topic)
             };
             let has_dropped = self.sessions[session].drops.iter().any(is_dropped);
             if was_open && !has_dropped && !self.may_have_higher_qos(attempt, session) {
-                self.fail(format!(
-                    "message {uid} at QoS 0 never came to session {session}"
-                ));
+                self.fail(format!("message {uid} at QoS 0 never came to session {session}"));
             }
         }
     }
@@ -160,9 +151,7 @@ impl Model {
         let Some(content) = self.passed(attempt) else {
             return true;
         };
-        possible
-            .iter()
-            .any(|it| it.options.qos.min(content.qos) > QoS::AtMostOnce)
+        possible.iter().any(|it| it.options.qos.min(content.qos) > QoS::AtMostOnce)
     }
 
     /// Whether a session's client could be sent something, so that nothing may wait for it.
@@ -170,11 +159,7 @@ impl Model {
         let state = &self.sessions[session];
         let Some(link) = state.link else { return false };
         let wire = &self.links[link];
-        let counted = state
-            .in_flight
-            .iter()
-            .filter(|sent| sent.is_counted(link))
-            .count();
+        let counted = state.in_flight.iter().filter(|sent| sent.is_counted(link)).count();
         wire.phase == Phase::Live
             && wire.congested < self.step
             && counted < usize::from(wire.receive_maximum)
@@ -189,15 +174,11 @@ impl Model {
         }
         let link = self.sessions[session].link;
         if is_idle
-            && let Some(sent) = self.sessions[session]
-                .in_flight
-                .iter()
-                .find(|sent| sent.waits(link))
+            && let Some(sent) =
+                self.sessions[session].in_flight.iter().find(|sent| sent.waits(link))
         {
             let uid = sent.uid();
-            self.fail(format!(
-                "message {uid} is not sent again to session {session}"
-            ));
+            self.fail(format!("message {uid} is not sent again to session {session}"));
         }
         self.settle_dues(session, is_idle);
     }
@@ -219,13 +200,9 @@ impl Model {
             return;
         };
         if !self.sessions[session].doubtful && !self.may_be_full(session) {
-            self.fail(format!(
-                "a message for {client_id} is dropped though there is room"
-            ));
+            self.fail(format!("a message for {client_id} is dropped though there is room"));
         }
-        self.sessions[session]
-            .drops
-            .push((self.step, topic.to_owned()));
+        self.sessions[session].drops.push((self.step, topic.to_owned()));
     }
 
     /// Whether so much may wait for a session that its queue is full.
@@ -236,21 +213,12 @@ impl Model {
             let to = tried.done.unwrap_or(self.step);
             tried.outcome != Outcome::Refused
                 && (self.is_repeated(tried.uid) || !self.has_got(session, tried.uid))
-                && !self
-                    .subscriptions(session, *attempt, tried.first_handed, to, false)
-                    .is_empty()
+                && !self.subscriptions(session, *attempt, tried.first_handed, to, false).is_empty()
         };
         let waiting: Vec<AttemptIx> = (0..self.attempts.len()).filter(is_waiting).collect();
-        let replays = state
-            .replays
-            .iter()
-            .filter(|replay| !replay.delivered)
-            .count();
-        let bytes: usize = waiting
-            .iter()
-            .filter_map(|at| self.passed(*at))
-            .map(|it| it.payload.len() + 200)
-            .sum();
+        let replays = state.replays.iter().filter(|replay| !replay.delivered).count();
+        let bytes: usize =
+            waiting.iter().filter_map(|at| self.passed(*at)).map(|it| it.payload.len() + 200).sum();
         waiting.len() + replays > self.limits.queue_messages_max
             || bytes + replays * 300 > self.limits.queue_bytes_max
     }

@@ -115,10 +115,7 @@ impl Model {
             let mut was_there = false;
             let mut was_not = true;
             let state = &mut self.sessions[session];
-            let same = state
-                .subscriptions
-                .iter_mut()
-                .filter(|it| it.filter == filter);
+            let same = state.subscriptions.iter_mut().filter(|it| it.filter == filter);
             for earlier in same.filter(|it| it.gone.is_none()) {
                 was_there |= earlier.holds() || earlier.from == step;
                 was_not = false;
@@ -138,14 +135,7 @@ impl Model {
                 });
             }
             let retain_handling = asked.retain_handling;
-            wanted.push(Wanted {
-                filter,
-                options,
-                retain_handling,
-                was_there,
-                was_not,
-                refused,
-            });
+            wanted.push(Wanted { filter, options, retain_handling, was_there, was_not, refused });
         }
         let handed = self.step;
         self.links[link].requests.push(Request {
@@ -169,20 +159,14 @@ impl Model {
             return Some(ReasonCode::SharedSubscriptionsNotSupported);
         }
         let name = &self.clients[self.links[link].client].name;
-        self.judge
-            .authorize(name, AccessAction::Subscribe, filter, qos, false)
-            .err()
+        self.judge.authorize(name, AccessAction::Subscribe, filter, qos, false).err()
     }
 
     fn answered(&mut self, link: LinkIx, packet_id: PacketId, codes: usize) -> Option<Request> {
         let requests = &mut self.links[link].requests;
-        let at = requests
-            .iter()
-            .position(|request| request.packet_id == packet_id);
+        let at = requests.iter().position(|request| request.packet_id == packet_id);
         let Some(request) = at.map(|at| requests.remove(at)) else {
-            self.fail(format!(
-                "link {link}: an answer to {packet_id} without a question"
-            ));
+            self.fail(format!("link {link}: an answer to {packet_id} without a question"));
             return None;
         };
         if request.filters.len() != codes {
@@ -221,22 +205,13 @@ impl Model {
             self.check_subscription_kept(session, request.handed, wanted, store);
             self.begin_subscription(session, &request, wanted);
         }
-        let granted = request
-            .filters
-            .iter()
-            .zip(codes)
-            .filter(|(_, code)| !code.is_error());
-        let asking: Vec<&Wanted> = granted
-            .map(|(wanted, _)| wanted)
-            .filter(|wanted| wanted.with_retained())
-            .collect();
+        let granted = request.filters.iter().zip(codes).filter(|(_, code)| !code.is_error());
+        let asking: Vec<&Wanted> =
+            granted.map(|(wanted, _)| wanted).filter(|wanted| wanted.with_retained()).collect();
         let before = self.sessions[session].replays.len();
         for (index, wanted) in asking.iter().enumerate() {
             // A filter that a packet names twice is answered once, by its last options.
-            if asking[index + 1..]
-                .iter()
-                .all(|later| later.filter != wanted.filter)
-            {
+            if asking[index + 1..].iter().all(|later| later.filter != wanted.filter) {
                 let is_sure = wanted.retain_handling == 0 || wanted.was_not;
                 let (filter, options) = (&wanted.filter, wanted.options);
                 self.expect_replays(session, filter, options, request.handed, is_sure);
@@ -249,11 +224,7 @@ impl Model {
     /// messages may come.
     pub(super) fn doubt_requests(&mut self, session: SessionIx, requests: &[Request]) {
         for request in requests.iter().filter(|request| request.is_subscribe) {
-            for wanted in request
-                .filters
-                .iter()
-                .filter(|wanted| wanted.refused.is_none())
-            {
+            for wanted in request.filters.iter().filter(|wanted| wanted.refused.is_none()) {
                 let (filter, options) = (&wanted.filter, wanted.options);
                 self.expect_replays(session, filter, options, request.handed, false);
             }
@@ -262,10 +233,8 @@ impl Model {
 
     fn begin_subscription(&mut self, session: SessionIx, request: &Request, wanted: &Wanted) {
         let step = self.step;
-        let same = self.sessions[session]
-            .subscriptions
-            .iter_mut()
-            .filter(|it| it.filter == wanted.filter);
+        let same =
+            self.sessions[session].subscriptions.iter_mut().filter(|it| it.filter == wanted.filter);
         for it in same {
             if it.from < request.handed {
                 it.gone.get_or_insert(step);
@@ -285,19 +254,14 @@ impl Model {
         code: ReasonCode,
     ) {
         let is_full = code == ReasonCode::QuotaExceeded && self.limits.subscriptions_max < 100;
-        let is_fault = matches!(
-            code,
-            ReasonCode::QuotaExceeded | ReasonCode::UnspecifiedError
-        );
+        let is_fault = matches!(code, ReasonCode::QuotaExceeded | ReasonCode::UnspecifiedError);
         if !(is_full || is_fault && self.store_failed) {
             self.fail(format!("SUBACK {code:?} for {wanted:?}"));
         }
         self.cover.hit("subscription not stored");
         let step = self.step;
-        let same = self.sessions[session]
-            .subscriptions
-            .iter_mut()
-            .filter(|it| it.filter == wanted.filter);
+        let same =
+            self.sessions[session].subscriptions.iter_mut().filter(|it| it.filter == wanted.filter);
         let (mut before, mut until) = (None, None);
         for it in same {
             if it.from == request.handed {
@@ -313,12 +277,7 @@ impl Model {
         }
         if let Some(before) = before {
             let sure_from = before.sure_from.map(|_| step);
-            let again = Subscription {
-                sure_from,
-                until,
-                gone: None,
-                ..before
-            };
+            let again = Subscription { sure_from, until, gone: None, ..before };
             self.sessions[session].subscriptions.push(again);
         }
     }
@@ -332,24 +291,14 @@ impl Model {
     ) {
         let state = &self.sessions[session];
         let client_id = &self.clients[state.client].id;
-        let same = state
-            .subscriptions
-            .iter()
-            .filter(|it| it.filter == wanted.filter);
-        let is_changing = same
-            .filter(|it| it.from == handed)
-            .any(|it| it.until.is_some());
+        let same = state.subscriptions.iter().filter(|it| it.filter == wanted.filter);
+        let is_changing = same.filter(|it| it.from == handed).any(|it| it.until.is_some());
         if state.expiry_seconds > 0
             && !client_id.is_empty()
             && !is_changing
-            && !store
-                .of_client(client_id)
-                .any(|kept| kept.filters.contains_key(&wanted.filter))
+            && !store.of_client(client_id).any(|kept| kept.filters.contains_key(&wanted.filter))
         {
-            self.fail(format!(
-                "SUBACK for {} before it is committed",
-                wanted.filter
-            ));
+            self.fail(format!("SUBACK for {} before it is committed", wanted.filter));
         }
     }
 
@@ -437,24 +386,17 @@ impl Model {
     fn check_unsubscribed_kept(&mut self, session: SessionIx, wanted: &Wanted, store: &Store) {
         let state = &self.sessions[session];
         let client_id = &self.clients[state.client].id;
-        let is_changing = state
-            .subscriptions
-            .iter()
-            .any(|it| it.filter == wanted.filter && it.gone.is_none());
+        let is_changing =
+            state.subscriptions.iter().any(|it| it.filter == wanted.filter && it.gone.is_none());
         // A session whose end is not stored yet is there beside the new one.
         if state.expiry_seconds > 0
             && !client_id.is_empty()
             && !is_changing
             && !self.store_failed
             && store.of_client(client_id).count() == 1
-            && store
-                .of_client(client_id)
-                .any(|kept| kept.filters.contains_key(&wanted.filter))
+            && store.of_client(client_id).any(|kept| kept.filters.contains_key(&wanted.filter))
         {
-            self.fail(format!(
-                "UNSUBACK for {} before it is committed",
-                wanted.filter
-            ));
+            self.fail(format!("UNSUBACK for {} before it is committed", wanted.filter));
         }
     }
 

@@ -39,13 +39,7 @@ impl Model {
         let maybe_cancelled = self.links.iter().any(|other| {
             other.client == client && other.phase == Phase::Connecting && other.refused.is_none()
         });
-        let delayed = Delayed {
-            will,
-            due,
-            is_by_expiry,
-            attempt: None,
-            maybe_cancelled,
-        };
+        let delayed = Delayed { will, due, is_by_expiry, attempt: None, maybe_cancelled };
         self.sessions[session].will = Some(delayed);
         if self.sessions[session].doubtful {
             self.fire_will(session, false); // a clean start may be on its way, and end the session
@@ -55,9 +49,7 @@ impl Model {
     fn publish_will(&mut self, session: SessionIx, will: &WillFacts, is_sure: bool) -> AttemptIx {
         let client = self.sessions[session].client;
         let content = &will.content;
-        let fate = self
-            .judge
-            .fate(&self.clients[client].name, AccessAction::Will, content);
+        let fate = self.judge.fate(&self.clients[client].name, AccessAction::Will, content);
         self.attempt(Attempt {
             uid: content.uid,
             client,
@@ -129,9 +121,7 @@ impl Model {
             None => Millis::NEVER,
             Some(delayed) if !delayed.is_by_expiry => delayed.due,
             Some(_) if !state.rested => Millis::NEVER,
-            Some(_) => state
-                .touched_at
-                .plus_seconds(u64::from(state.expiry_seconds)),
+            Some(_) => state.touched_at.plus_seconds(u64::from(state.expiry_seconds)),
         }
     }
 

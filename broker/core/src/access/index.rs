@@ -41,11 +41,7 @@ impl Index {
             tree.value_mut(node).get_or_insert(place);
         }
         let (client_id, username) = (tree.name(CLIENT_ID_NAME), tree.name(USERNAME_NAME));
-        Self {
-            patterns: tree,
-            client_id,
-            username,
-        }
+        Self { patterns: tree, client_id, username }
     }
 
     /// The place of an allow rule whose pattern matches the topic.
@@ -245,11 +241,7 @@ impl<'a> Walk<'a> {
                 Variable::Any(name) => (name, !passes_over),
                 Variable::Never => return None,
             };
-            if is_it {
-                self.tree.child(node, name)
-            } else {
-                None
-            }
+            if is_it { self.tree.child(node, name) } else { None }
         };
         let [first, second] = self.variables;
         [
@@ -276,10 +268,7 @@ impl<'a> Walk<'a> {
         let tree = self.tree;
         let mut at = node;
         loop {
-            at = tree
-                .hash(at)
-                .or_else(|| tree.plus(at))
-                .or_else(|| tree.children(at).next())?;
+            at = tree.hash(at).or_else(|| tree.plus(at)).or_else(|| tree.children(at).next())?;
             if let Some(rule) = self.rule(at) {
                 return Some(rule);
             }
@@ -303,10 +292,7 @@ impl<'a> Walk<'a> {
         // Whatever the topic, it does not get at a variable by its name in the tree.
         let is_text = |name: &Name| !self.variable_names.contains(&Some(*name));
         let named = |text| self.tree.name(text).filter(is_text);
-        let level = self.rest.next().map(|text| Level {
-            text,
-            name: named(text),
-        });
+        let level = self.rest.next().map(|text| Level { text, name: named(text) });
         self.seen.push(level);
         level
     }

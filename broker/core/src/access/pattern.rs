@@ -56,11 +56,7 @@ impl Pattern {
                 _ => {}
             }
         }
-        Ok(Self {
-            filter,
-            has_client_id,
-            has_username,
-        })
+        Ok(Self { filter, has_client_id, has_username })
     }
 
     /// The pattern as it was written.
@@ -160,8 +156,5 @@ impl<'a> Bindings<'a> {
 }
 
 fn is_level(value: &str) -> bool {
-    !value.is_empty()
-        && !value
-            .bytes()
-            .any(|byte| matches!(byte, b'+' | b'#' | b'/' | 0))
+    !value.is_empty() && !value.bytes().any(|byte| matches!(byte, b'+' | b'#' | b'/' | 0))
 }

@@ -13,11 +13,7 @@ fn rule(id: i64, text: &str) -> Rule {
     let [effect, actions, pattern, subject] = words.try_into().expect(text);
     Rule {
         id: RuleId(id),
-        effect: if effect == "allow" {
-            Effect::Allow
-        } else {
-            Effect::Deny
-        },
+        effect: if effect == "allow" { Effect::Allow } else { Effect::Deny },
         actions: match actions {
             "publish" => Actions::PUBLISH,
             "subscribe" => Actions::SUBSCRIBE,
@@ -46,27 +42,16 @@ fn sets(texts: &[&str]) -> [RuleSet; 2] {
         }
     }
     let [few, many] = [RuleSet::compile(rules), RuleSet::compile(many)];
-    assert!(
-        few.groups(&anonymous("x"))
-            .all(|(_, group)| group.indexes.is_none())
-    );
+    assert!(few.groups(&anonymous("x")).all(|(_, group)| group.indexes.is_none()));
     [few, many]
 }
 
 fn anonymous(client_id: &str) -> Requester<'_> {
-    Requester {
-        client_id,
-        username: None,
-        roles: &[],
-    }
+    Requester { client_id, username: None, roles: &[] }
 }
 
 fn user<'a>(client_id: &'a str, username: &'a str) -> Requester<'a> {
-    Requester {
-        client_id,
-        username: Some(username),
-        roles: &[],
-    }
+    Requester { client_id, username: Some(username), roles: &[] }
 }
 
 const YES: fn(Decision) -> bool = |decision| matches!(decision, Decision::Allow(_));
@@ -83,11 +68,7 @@ fn check_subscribe(rules: &[&str], requester: Requester<'_>, filter: &str, expec
     for filter in [filter.to_owned(), format!("$share/group/{filter}")] {
         for set in sets(rules) {
             let filter = TopicFilter::parse(&filter).unwrap();
-            assert_eq!(
-                set.decide_subscribe(&requester, &filter),
-                expected,
-                "{filter}"
-            );
+            assert_eq!(set.decide_subscribe(&requester, &filter), expected, "{filter}");
         }
     }
 }
@@ -98,52 +79,18 @@ const DENY_2: Decision = Decision::Deny(RuleId(2));
 #[test]
 fn without_a_rule_that_applies_there_is_no_match() {
     check_publish(&[], anonymous("c"), "a", Decision::NoMatch);
-    check_publish(
-        &["allow subscribe # all"],
-        anonymous("c"),
-        "a",
-        Decision::NoMatch,
-    );
-    check_subscribe(
-        &["allow publish # all"],
-        anonymous("c"),
-        "a",
-        Decision::NoMatch,
-    );
-    check_publish(
-        &["allow all # user:u"],
-        anonymous("c"),
-        "a",
-        Decision::NoMatch,
-    );
-    check_publish(
-        &["allow all # user:u"],
-        user("u", "v"),
-        "a",
-        Decision::NoMatch,
-    );
-    check_publish(
-        &["allow all # role:u"],
-        user("u", "u"),
-        "a",
-        Decision::NoMatch,
-    );
-    check_publish(
-        &["allow all # all"],
-        anonymous("c"),
-        "$SYS/a",
-        Decision::NoMatch,
-    );
+    check_publish(&["allow subscribe # all"], anonymous("c"), "a", Decision::NoMatch);
+    check_subscribe(&["allow publish # all"], anonymous("c"), "a", Decision::NoMatch);
+    check_publish(&["allow all # user:u"], anonymous("c"), "a", Decision::NoMatch);
+    check_publish(&["allow all # user:u"], user("u", "v"), "a", Decision::NoMatch);
+    check_publish(&["allow all # role:u"], user("u", "u"), "a", Decision::NoMatch);
+    check_publish(&["allow all # all"], anonymous("c"), "$SYS/a", Decision::NoMatch);
 }
 
 #[test]
 fn rules_reach_their_user_their_role_and_all() {
     let roles = [Arc::from("r"), Arc::from("s")];
-    let requester = Requester {
-        client_id: "c",
-        username: Some("u"),
-        roles: &roles,
-    };
+    let requester = Requester { client_id: "c", username: Some("u"), roles: &roles };
     for subject in ["user:u", "role:r", "role:s", "all"] {
         let allow = format!("allow all a/+ {subject}");
         check_publish(&[&allow], requester, "a/b", ALLOW_1);
@@ -167,36 +114,16 @@ fn a_subscription_needs_one_rule_that_covers_all_of_its_filter() {
     check_subscribe(&rules, anonymous("c"), "a/#", Decision::NoMatch);
     check_subscribe(&rules, anonymous("c"), "#", Decision::NoMatch);
     check_subscribe(&["allow all +/# all"], anonymous("c"), "#", ALLOW_1);
-    check_subscribe(
-        &["allow all # all"],
-        anonymous("c"),
-        "$SYS/#",
-        Decision::NoMatch,
-    );
+    check_subscribe(&["allow all # all"], anonymous("c"), "$SYS/#", Decision::NoMatch);
 }
 
 #[test]
 fn a_deny_rule_that_shares_a_topic_with_the_filter_denies_it() {
     let rules = ["allow all # all", "deny subscribe secret/+/key all"];
-    for filter in [
-        "#",
-        "+/#",
-        "+/+/+",
-        "secret/#",
-        "secret/a/key",
-        "+/a/#",
-        "secret/+/key/#",
-    ] {
+    for filter in ["#", "+/#", "+/+/+", "secret/#", "secret/a/key", "+/a/#", "secret/+/key/#"] {
         check_subscribe(&rules, anonymous("c"), filter, DENY_2);
     }
-    for filter in [
-        "+",
-        "secret",
-        "secret/+",
-        "secret/+/lock",
-        "secret/a/key/+",
-        "/#",
-    ] {
+    for filter in ["+", "secret", "secret/+", "secret/+/lock", "secret/a/key/+", "/#"] {
         check_subscribe(&rules, anonymous("c"), filter, ALLOW_1);
     }
     check_publish(&rules, anonymous("c"), "secret/a/key", ALLOW_1);
@@ -207,24 +134,9 @@ fn a_variable_is_one_level_with_exactly_that_text() {
     let rules = ["allow all dev/${clientid}/# all"];
     check_publish(&rules, anonymous("c1"), "dev/c1/up", ALLOW_1);
     check_publish(&rules, anonymous("c1"), "dev/c2/up", Decision::NoMatch);
-    check_publish(
-        &rules,
-        anonymous("c1"),
-        "dev/${clientid}/up",
-        Decision::NoMatch,
-    );
-    check_publish(
-        &rules,
-        anonymous("${clientid}"),
-        "dev/${clientid}/up",
-        ALLOW_1,
-    );
-    check_publish(
-        &rules,
-        anonymous("c1"),
-        "dev/\0clientid/up",
-        Decision::NoMatch,
-    );
+    check_publish(&rules, anonymous("c1"), "dev/${clientid}/up", Decision::NoMatch);
+    check_publish(&rules, anonymous("${clientid}"), "dev/${clientid}/up", ALLOW_1);
+    check_publish(&rules, anonymous("c1"), "dev/\0clientid/up", Decision::NoMatch);
     check_subscribe(&rules, anonymous("c1"), "dev/c1/#", ALLOW_1);
     check_subscribe(&rules, anonymous("c1"), "dev/+/#", Decision::NoMatch);
     let rules = ["allow all dev/${username}/${clientid} all"];
@@ -240,14 +152,7 @@ fn a_client_with_a_hostile_name_gains_nothing() {
     for name in HOSTILE {
         for variable in ["${clientid}", "${username}"] {
             let allow = format!("allow all dev/{variable}/# all");
-            for topic in [
-                "dev/c/up",
-                "dev/a/b/up",
-                "dev/+/up",
-                "dev//up",
-                "dev/a",
-                "dev/#",
-            ] {
+            for topic in ["dev/c/up", "dev/a/b/up", "dev/+/up", "dev//up", "dev/a", "dev/#"] {
                 check_publish(&[&allow], user(name, name), topic, Decision::NoMatch);
                 let filter = format!("{topic}/x");
                 if TopicFilter::parse(&filter).is_ok() {
@@ -291,10 +196,7 @@ fn a_variable_at_the_beginning_does_not_let_into_dollar_topics() {
 fn the_set_that_allows_all_does() {
     let set = RuleSet::allow_all();
     assert!(YES(set.decide_publish(&anonymous("c"), "$SYS/x")));
-    assert!(YES(set.decide_subscribe(
-        &anonymous("c"),
-        &TopicFilter::parse("#").unwrap()
-    )));
+    assert!(YES(set.decide_subscribe(&anonymous("c"), &TopicFilter::parse("#").unwrap())));
     assert!(set.is_empty());
 }
 
@@ -302,17 +204,9 @@ fn the_set_that_allows_all_does() {
 fn the_index_agrees_with_each_pattern_over_a_small_alphabet() {
     let topics = paths(&["", "a", "$x"], 3);
     let filters = filter_paths(&["", "a", "$x", "+"], 2);
-    let filters: Vec<_> = filters
-        .iter()
-        .map(|text| TopicFilter::parse(text).unwrap())
-        .collect();
+    let filters: Vec<_> = filters.iter().map(|text| TopicFilter::parse(text).unwrap()).collect();
     let mut texts = filter_paths(&["", "a", "$x", "+", "${clientid}"], 2);
-    texts.extend([
-        "/+/+/#".into(),
-        "+/+/+/#".into(),
-        "+/a/+".into(),
-        "a/${username}/a".into(),
-    ]);
+    texts.extend(["/+/+/#".into(), "+/+/+/#".into(), "+/a/+".into(), "a/${username}/a".into()]);
     for pattern in texts.iter().map(|text| Pattern::parse(text).unwrap()) {
         let index = Index::new([(0, &pattern)].into_iter());
         for (client_id, username) in [("a", Some("+")), ("$x", Some("a")), ("/", None)] {
@@ -326,17 +220,9 @@ fn the_index_agrees_with_each_pattern_over_a_small_alphabet() {
             }
             for f in &filters {
                 let allows = pattern.allows_filter(b, f).then_some(0);
-                assert_eq!(
-                    index.allows_filter(b, f),
-                    allows,
-                    "allow {what} subscribe {f}"
-                );
+                assert_eq!(index.allows_filter(b, f), allows, "allow {what} subscribe {f}");
                 let denies = pattern.denies_filter(b, f).then_some(0);
-                assert_eq!(
-                    index.denies_filter(b, f),
-                    denies,
-                    "deny {what} subscribe {f}"
-                );
+                assert_eq!(index.denies_filter(b, f), denies, "deny {what} subscribe {f}");
             }
         }
     }
@@ -350,37 +236,17 @@ fn check_pattern(text: &str, expected: PatternError) {
 #[test]
 fn patterns_that_cannot_mean_what_was_meant_are_refused() {
     check_pattern("", PatternError::Topic(TopicError::Empty));
-    check_pattern(
-        "a/#/b",
-        PatternError::Topic(TopicError::HashNotLast { level: 2 }),
-    );
+    check_pattern("a/#/b", PatternError::Topic(TopicError::HashNotLast { level: 2 }));
     check_pattern("$share/g/a", PatternError::Shared);
-    for text in [
-        "a/x${clientid}",
-        "a/${clientid}x",
-        "a/${client_id}",
-        "a/${",
-        "a/${tenant}/#",
-    ] {
+    for text in ["a/x${clientid}", "a/${clientid}x", "a/${client_id}", "a/${", "a/${tenant}/#"] {
         check_pattern(text, PatternError::Variable { level: 2 });
     }
     assert_eq!(
         Pattern::parse("${user}").unwrap_err().to_string(),
         "level 1: only `${clientid}` and `${username}` are variables, each as a whole level"
     );
-    for text in [
-        "#",
-        "$SYS/#",
-        "a/$x",
-        "${clientid}",
-        "a/${username}/+/#",
-        "{clientid}",
-        "$",
-    ] {
-        assert_eq!(
-            Pattern::parse(text).map(|pattern| pattern.to_string()),
-            Ok(text.into())
-        );
+    for text in ["#", "$SYS/#", "a/$x", "${clientid}", "a/${username}/+/#", "{clientid}", "$"] {
+        assert_eq!(Pattern::parse(text).map(|pattern| pattern.to_string()), Ok(text.into()));
     }
 }
 
@@ -410,10 +276,7 @@ fn an_explanation_names_every_rule_for_the_requester_and_how_it_stands() {
             .filter(|considered| considered.rule.id.0 < 1000)
             .map(|considered| (considered.rule.id.0, considered.standing))
             .collect();
-        assert_eq!(
-            standings,
-            [(2, Standing::OtherAction), (1, Standing::Unbound)]
-        );
+        assert_eq!(standings, [(2, Standing::OtherAction), (1, Standing::Unbound)]);
         let explained = set.explain(&user("c", "u"), Request::Publish("a/b"));
         let applies: Vec<Rule> = explained
             .into_iter()
@@ -476,10 +339,7 @@ fn naive(rules: &[Rule], requester: &Requester<'_>, request: Request<'_>) -> (bo
 }
 
 fn levels_of(choices: &'static [&'static str]) -> impl Strategy<Value = String> {
-    (
-        prop::collection::vec(prop::sample::select(choices), 0..4),
-        0..3,
-    )
+    (prop::collection::vec(prop::sample::select(choices), 0..4), 0..3)
         .prop_map(|(mut levels, hash)| {
             if hash == 0 || levels.is_empty() {
                 levels.push("#");

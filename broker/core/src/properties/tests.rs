@@ -27,46 +27,19 @@ fn an_illegal_section_is_refused_with_the_code_that_the_specification_names() {
     check_refused(&[0x02, 0, 0, 1], E::Truncated { property: 0x02 }, 0x81);
     check_refused(&[0x03, 0, 2, b'a'], E::Truncated { property: 0x03 }, 0x81);
     check_refused(&[0x03, 0xff], E::Truncated { property: 0x03 }, 0x81);
-    check_refused(
-        &[0x26, 0, 1, b'a', 0],
-        E::Truncated { property: 0x26 },
-        0x81,
-    );
+    check_refused(&[0x26, 0, 1, b'a', 0], E::Truncated { property: 0x26 }, 0x81);
     check_refused(&[0x11, 0, 0, 0, 0], E::Unknown { property: 0x11 }, 0x81);
     check_refused(&[0x80, 0x01], E::Unknown { property: 0x80 }, 0x81);
     check_refused(&[0x00], E::Unknown { property: 0 }, 0x81);
     check_refused(&[0x01, 0, 0x01, 0], E::Duplicate { property: 0x01 }, 0x82);
-    check_refused(
-        &[0x23, 0, 1, 0x23, 0, 1],
-        E::Duplicate { property: 0x23 },
-        0x82,
-    );
-    check_refused(
-        &[0x09, 0, 0, 0x09, 0, 0],
-        E::Duplicate { property: 0x09 },
-        0x82,
-    );
+    check_refused(&[0x23, 0, 1, 0x23, 0, 1], E::Duplicate { property: 0x23 }, 0x82);
+    check_refused(&[0x09, 0, 0, 0x09, 0, 0], E::Duplicate { property: 0x09 }, 0x82);
     check_refused(&[0x23, 0, 0], E::TopicAliasZero, 0x94);
     check_refused(&[0x0b, 1], E::SubscriptionIdentifier, 0x82);
-    check_refused(
-        &[0x0b, 0x81, 0],
-        E::VariableByteInteger { property: 0x0b },
-        0x81,
-    );
-    check_refused(
-        &[0x0b, 255, 255, 255, 255],
-        E::VariableByteInteger { property: 0x0b },
-        0x81,
-    );
-    let wildcard = TopicError::Wildcard {
-        level: 2,
-        wildcard: '+',
-    };
-    check_refused(
-        &[0x08, 0, 3, b'a', b'/', b'+'],
-        E::ResponseTopic(wildcard),
-        0x82,
-    );
+    check_refused(&[0x0b, 0x81, 0], E::VariableByteInteger { property: 0x0b }, 0x81);
+    check_refused(&[0x0b, 255, 255, 255, 255], E::VariableByteInteger { property: 0x0b }, 0x81);
+    let wildcard = TopicError::Wildcard { level: 2, wildcard: '+' };
+    check_refused(&[0x08, 0, 3, b'a', b'/', b'+'], E::ResponseTopic(wildcard), 0x82);
     check_refused(&[0x08, 0, 0], E::ResponseTopic(TopicError::Empty), 0x82);
 }
 
@@ -79,11 +52,7 @@ fn strings_that_are_not_utf8_or_hold_a_null_character_are_refused_in_every_field
             bytes.extend(text);
             check_refused(&bytes, PropertyError::Utf8 { property }, 0x81);
         }
-        check_refused(
-            &[property, 0, 2, b'a', 0],
-            PropertyError::Nul { property },
-            0x81,
-        );
+        check_refused(&[property, 0, 2, b'a', 0], PropertyError::Nul { property }, 0x81);
     }
     let value = [0x26, 0, 1, b'k', 0, 1, 0];
     check_refused(&value, PropertyError::Nul { property: 0x26 }, 0x81);
@@ -91,10 +60,7 @@ fn strings_that_are_not_utf8_or_hold_a_null_character_are_refused_in_every_field
     check_refused(&value, PropertyError::Utf8 { property: 0x26 }, 0x81);
     let byte_order_mark = section(&[Property::UserProperty("\u{feff}k", "")]);
     let parsed = PublishProperties::parse(&byte_order_mark).unwrap();
-    assert_eq!(
-        *parsed.forward, *byte_order_mark,
-        "U+FEFF is kept [MQTT-1.5.4-3]"
-    );
+    assert_eq!(*parsed.forward, *byte_order_mark, "U+FEFF is kept [MQTT-1.5.4-3]");
 }
 
 #[test]
@@ -110,16 +76,10 @@ fn what_travels_on_is_borrowed_when_it_stands_together() {
         let parsed = PublishProperties::parse(&bytes).unwrap();
         assert!(matches!(parsed.forward, Cow::Borrowed(_)), "{order:?}");
         assert_eq!(*parsed.forward, *section(&kept));
-        assert_eq!(
-            (parsed.message_expiry_seconds, parsed.topic_alias),
-            (Some(7), Some(9))
-        );
+        assert_eq!((parsed.message_expiry_seconds, parsed.topic_alias), (Some(7), Some(9)));
     }
     let bytes = section(&[kept[0], cut[0], kept[1]]);
-    assert_eq!(
-        *PublishProperties::parse(&bytes).unwrap().forward,
-        *section(&kept)
-    );
+    assert_eq!(*PublishProperties::parse(&bytes).unwrap().forward, *section(&kept));
 }
 
 /// A property to build from: kind, number, two strings.

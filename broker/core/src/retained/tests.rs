@@ -8,10 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::message::{MessageRef, QoS};
 
-const UNLIMITED: RetainedLimits = RetainedLimits {
-    messages_max: 1000,
-    bytes_max: 1 << 20,
-};
+const UNLIMITED: RetainedLimits = RetainedLimits { messages_max: 1000, bytes_max: 1 << 20 };
 
 fn message(topic: &str, payload: &str, expires_at: Millis) -> SharedMessage {
     Arc::new(Message::new(MessageRef {
@@ -44,9 +41,7 @@ fn check_empty(retained: &Retained) {
 #[test]
 fn a_message_replaces_the_one_before_and_can_be_cleared() {
     let mut retained = Retained::default();
-    retained
-        .set(message("a/b", "1", Millis(5)), &UNLIMITED)
-        .unwrap();
+    retained.set(message("a/b", "1", Millis(5)), &UNLIMITED).unwrap();
     let second = message("a/b", "22", Millis::NEVER);
     retained.set(Arc::clone(&second), &UNLIMITED).unwrap();
     assert_eq!((retained.len(), retained.bytes()), (1, second.size()));
@@ -62,59 +57,30 @@ fn a_message_replaces_the_one_before_and_can_be_cleared() {
 #[test]
 fn limits_hold_and_a_refusal_leaves_what_was_there() {
     let size = message("a", "1", Millis::NEVER).size();
-    let limits = RetainedLimits {
-        messages_max: 2,
-        bytes_max: 2 * size + 4,
-    };
+    let limits = RetainedLimits { messages_max: 2, bytes_max: 2 * size + 4 };
     let mut retained = Retained::default();
-    retained
-        .set(message("a", "1", Millis::NEVER), &limits)
-        .unwrap();
-    retained
-        .set(message("b", "1", Millis::NEVER), &limits)
-        .unwrap();
+    retained.set(message("a", "1", Millis::NEVER), &limits).unwrap();
+    retained.set(message("b", "1", Millis::NEVER), &limits).unwrap();
     let refused = retained.set(message("c", "1", Millis::NEVER), &limits);
     assert_eq!(refused, Err(RetainedError::Messages { messages_max: 2 }));
     let refused = retained.set(message("b", "123456", Millis::NEVER), &limits);
-    assert_eq!(
-        refused,
-        Err(RetainedError::Bytes {
-            bytes_max: 2 * size + 4
-        })
-    );
-    assert_eq!(
-        retained.get("b").map(|kept| kept.payload()),
-        Some(b"1".as_slice())
-    );
-    retained
-        .set(message("b", "12345", Millis::NEVER), &limits)
-        .unwrap();
+    assert_eq!(refused, Err(RetainedError::Bytes { bytes_max: 2 * size + 4 }));
+    assert_eq!(retained.get("b").map(|kept| kept.payload()), Some(b"1".as_slice()));
+    retained.set(message("b", "12345", Millis::NEVER), &limits).unwrap();
     assert_eq!((retained.len(), retained.bytes()), (2, 2 * size + 4));
-    let tighter = RetainedLimits {
-        messages_max: 1,
-        bytes_max: size,
-    };
-    retained
-        .set(message("b", "12", Millis::NEVER), &tighter)
-        .expect("it takes less than before");
+    let tighter = RetainedLimits { messages_max: 1, bytes_max: size };
+    retained.set(message("b", "12", Millis::NEVER), &tighter).expect("it takes less than before");
 }
 
 #[test]
 fn expired_messages_are_skipped_then_purged_a_few_at_a_time() {
     let mut retained = Retained::default();
     for (topic, expires_at) in [("a", 30), ("b", 10), ("c/d", 20), ("e", 40)] {
-        retained
-            .set(message(topic, "1", Millis(expires_at)), &UNLIMITED)
-            .unwrap();
+        retained.set(message(topic, "1", Millis(expires_at)), &UNLIMITED).unwrap();
     }
-    retained
-        .set(message("f", "1", Millis::NEVER), &UNLIMITED)
-        .unwrap();
+    retained.set(message("f", "1", Millis::NEVER), &UNLIMITED).unwrap();
     let topics = |now| -> Vec<String> {
-        matches(&retained, "#", now)
-            .iter()
-            .map(|message| message.topic().into())
-            .collect()
+        matches(&retained, "#", now).iter().map(|message| message.topic().into()).collect()
     };
     assert_eq!(topics(Millis(29)), ["a", "e", "f"]);
     assert_eq!(topics(Millis(30)), ["e", "f"]);
@@ -135,10 +101,7 @@ fn topic_text() -> impl Strategy<Value = String> {
 }
 
 fn filter_text() -> impl Strategy<Value = String> {
-    (
-        prop::collection::vec(prop::sample::select(vec!["a", "", "$x", "+", "+"]), 0..4),
-        0..3,
-    )
+    (prop::collection::vec(prop::sample::select(vec!["a", "", "$x", "+", "+"]), 0..4), 0..3)
         .prop_map(|(mut levels, hash)| {
             if hash == 0 || levels.is_empty() {
                 levels.push("#");

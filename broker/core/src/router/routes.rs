@@ -85,10 +85,7 @@ impl Routes {
                 self.add(tenant, topic, workers, routes_max, chain(topic))
             }
         };
-        Ok(RouteRef {
-            epoch: self.epoch,
-            index,
-        })
+        Ok(RouteRef { epoch: self.epoch, index })
     }
 
     fn add(
@@ -112,12 +109,7 @@ impl Routes {
             set: Arc::new(set),
             chain,
         });
-        let Self {
-            hasher,
-            by_topic,
-            routes,
-            ..
-        } = self;
+        let Self { hasher, by_topic, routes, .. } = self;
         let hash_of = |tenant: TenantId, topic: &str| hasher.hash_one((tenant, topic));
         by_topic.insert_unique(hash_of(tenant.id, topic), index, |&other| {
             let route = &routes[other as usize];
@@ -129,11 +121,7 @@ impl Routes {
     /// The route at that place, unless the memory was cleared since.
     #[must_use]
     pub fn get(&self, at: RouteRef) -> Option<&Route> {
-        if at.epoch == self.epoch {
-            self.routes.get(at.index as usize)
-        } else {
-            None
-        }
+        if at.epoch == self.epoch { self.routes.get(at.index as usize) } else { None }
     }
 
     /// Forgets all, for example because the plugins changed.

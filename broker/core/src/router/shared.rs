@@ -67,11 +67,7 @@ impl Target {
     pub fn grant(&self, qos: QoS, publisher: Option<SessionId>) -> Option<Grant> {
         let own = publisher == Some(self.session);
         let mut grant: Option<Grant> = None;
-        for options in self
-            .options
-            .iter()
-            .filter(|options| !(own && options.no_local))
-        {
+        for options in self.options.iter().filter(|options| !(own && options.no_local)) {
             let grant = grant.get_or_insert_with(|| Grant {
                 qos: QoS::AtMostOnce,
                 retain_as_published: false,
@@ -99,9 +95,7 @@ impl MatchSet {
     /// The part of one worker.
     #[must_use]
     pub fn of(&self, worker: WorkerId) -> &[Target] {
-        self.workers
-            .get(worker.index())
-            .map_or(&[], |targets| targets)
+        self.workers.get(worker.index()).map_or(&[], |targets| targets)
     }
 
     /// Whether some target is durable.
@@ -141,22 +135,15 @@ impl MatchSet {
             .collect();
         let mut all = workers.iter().flat_map(|targets| targets.iter());
         let (total, durable) = (all.clone().count(), all.any(|target| target.durable));
-        Self {
-            workers,
-            durable,
-            total,
-        }
+        Self { workers, durable, total }
     }
 
     /// Every target with its worker.
     pub fn iter(&self) -> impl Iterator<Item = (WorkerId, &Target)> {
-        self.workers
-            .iter()
-            .enumerate()
-            .flat_map(|(worker, targets)| {
-                let worker = WorkerId(u16::try_from(worker).unwrap_or(u16::MAX));
-                targets.iter().map(move |target| (worker, target))
-            })
+        self.workers.iter().enumerate().flat_map(|(worker, targets)| {
+            let worker = WorkerId(u16::try_from(worker).unwrap_or(u16::MAX));
+            targets.iter().map(move |target| (worker, target))
+        })
     }
 }
 
@@ -232,10 +219,7 @@ impl TenantShared {
     /// Number of subscriptions.
     #[must_use]
     pub fn subscriptions(&self) -> usize {
-        self.tree
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
+        self.tree.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// The match set of a valid Topic Name, and the version at which it holds.
@@ -258,18 +242,14 @@ impl TenantShared {
 
     /// Changes retained messages.
     pub fn retained_mut(&self) -> RwLockWriteGuard<'_, Retained> {
-        self.retained
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.retained.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sessions by Client Identifier.
     pub fn directory(
         &self,
     ) -> MutexGuard<'_, HashMap<Arc<str>, Owner, foldhash::fast::RandomState>> {
-        self.directory
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.directory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -314,11 +294,7 @@ impl Shared {
     /// The tenant of that number, if it was added.
     #[must_use]
     pub fn tenant(&self, id: TenantId) -> Option<Arc<TenantShared>> {
-        self.tenants
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&id)
-            .cloned()
+        self.tenants.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
     /// Forgets retained messages that have expired, a bounded number at a time.
@@ -338,10 +314,6 @@ impl Shared {
     /// Adds a tenant; the one that is there if it was added before.
     pub fn add_tenant(&self, id: TenantId, name: Arc<str>) -> Arc<TenantShared> {
         let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(
-            tenants
-                .entry(id)
-                .or_insert_with(|| Arc::new(TenantShared::new(id, name))),
-        )
+        Arc::clone(tenants.entry(id).or_insert_with(|| Arc::new(TenantShared::new(id, name))))
     }
 }

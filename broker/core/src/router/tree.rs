@@ -109,11 +109,7 @@ impl<K: Copy + Eq + Hash, V> Tree<K, V> {
         }
         if !self.wildcard.is_empty() {
             let names = SmallVec::new();
-            let mut walk = Walk {
-                trie: &self.wildcard,
-                rest: levels(topic),
-                names,
-            };
+            let mut walk = Walk { trie: &self.wildcard, rest: levels(topic), names };
             // [MQTT-4.7.2-1]
             walk.step(ROOT, 0, is_dollar(topic), &mut found);
         }
@@ -145,9 +141,7 @@ impl<K, V> Default for Tree<K, V> {
 
 impl<K, V> fmt::Debug for Tree<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tree")
-            .field("subscriptions", &self.subscriptions)
-            .finish_non_exhaustive()
+        f.debug_struct("Tree").field("subscriptions", &self.subscriptions).finish_non_exhaustive()
     }
 }
 
@@ -214,10 +208,7 @@ impl<K: Copy, V> Walk<'_, K, V> {
         }
         let name = match self.rest.next() {
             None => LevelName::End,
-            Some(text) => self
-                .trie
-                .name(text)
-                .map_or(LevelName::Unknown, LevelName::Known),
+            Some(text) => self.trie.name(text).map_or(LevelName::Unknown, LevelName::Known),
         };
         self.names.push(name);
         name

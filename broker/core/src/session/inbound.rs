@@ -39,10 +39,7 @@ impl Inbound {
 
     /// A PUBLISH of that Packet Identifier came again: how far it is; none if it is new.
     pub fn repeat(&mut self, packet_id: PacketId) -> Option<Phase> {
-        let exchange = self
-            .received
-            .iter_mut()
-            .find(|exchange| exchange.packet_id == packet_id)?;
+        let exchange = self.received.iter_mut().find(|exchange| exchange.packet_id == packet_id)?;
         if !exchange.is_counted {
             exchange.is_counted = true;
             self.counted += 1;
@@ -52,15 +49,8 @@ impl Inbound {
 
     /// Takes a Packet Identifier over that was not in use.
     pub fn insert(&mut self, packet_id: PacketId) {
-        debug_assert!(
-            self.iter().all(|id| id != packet_id),
-            "{packet_id} is in use"
-        );
-        self.received.push(Exchange {
-            packet_id,
-            phase: Phase::Pending,
-            is_counted: true,
-        });
+        debug_assert!(self.iter().all(|id| id != packet_id), "{packet_id} is in use");
+        self.received.push(Exchange { packet_id, phase: Phase::Pending, is_counted: true });
         self.counted += 1;
     }
 

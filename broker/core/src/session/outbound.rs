@@ -197,11 +197,7 @@ impl Outbound {
         };
         self.order += 1;
         self.on_wire += 1;
-        self.window[index] = Slot::Publish {
-            queued,
-            order: self.order,
-            on_wire: true,
-        };
+        self.window[index] = Slot::Publish { queued, order: self.order, on_wire: true };
         packet_id_of(index)
     }
 
@@ -234,11 +230,7 @@ impl Outbound {
             if queued.message.expires_at <= now {
                 continue;
             }
-            return Some(Next::Publish {
-                queued,
-                packet_id: None,
-                dup: false,
-            });
+            return Some(Next::Publish { queued, packet_id: None, dup: false });
         }
         while let Some(&packet_id) = self.resend.front() {
             let full = self.on_wire >= self.receive_maximum;
@@ -249,18 +241,12 @@ impl Outbound {
                     return Some(Next::Release(packet_id));
                 }
                 Slot::Publish { .. } if full => return None,
-                Slot::Publish {
-                    queued, on_wire, ..
-                } => {
+                Slot::Publish { queued, on_wire, .. } => {
                     *on_wire = true;
                     self.on_wire += 1;
                     let queued = queued.clone();
                     self.resend.pop_front();
-                    return Some(Next::Publish {
-                        queued,
-                        packet_id: Some(packet_id),
-                        dup: true,
-                    });
+                    return Some(Next::Publish { queued, packet_id: Some(packet_id), dup: true });
                 }
             }
             self.resend.pop_front();
@@ -273,11 +259,7 @@ impl Outbound {
                 continue;
             }
             let packet_id = self.send(queued.clone());
-            return Some(Next::Publish {
-                queued,
-                packet_id: Some(packet_id),
-                dup: false,
-            });
+            return Some(Next::Publish { queued, packet_id: Some(packet_id), dup: false });
         }
         None
     }
@@ -298,20 +280,12 @@ impl Outbound {
             return Acknowledged::Unknown;
         };
         match slot {
-            Slot::Publish {
-                queued,
-                order,
-                on_wire,
-            } if queued.qos == QoS::ExactlyOnce => {
+            Slot::Publish { queued, order, on_wire } if queued.qos == QoS::ExactlyOnce => {
                 if code.is_error() {
                     return Acknowledged::Done(self.free(packet_id));
                 }
                 let id = queued.id;
-                *slot = Slot::Release {
-                    id,
-                    order: *order,
-                    counted: *on_wire,
-                };
+                *slot = Slot::Release { id, order: *order, counted: *on_wire };
                 Acknowledged::Release(id)
             }
             Slot::Release { .. } => Acknowledged::ReleaseAgain,
@@ -333,9 +307,7 @@ impl Outbound {
         let slot = std::mem::replace(self.window.get_mut(index)?, Slot::Free);
         let (id, counted) = match slot {
             Slot::Free => return None,
-            Slot::Publish {
-                queued, on_wire, ..
-            } => (queued.id, on_wire),
+            Slot::Publish { queued, on_wire, .. } => (queued.id, on_wire),
             Slot::Release { id, counted, .. } => (id, counted),
         };
         self.free.push(packet_id.get() - 1);

@@ -116,11 +116,7 @@ impl<T: Default> LevelTrie<T> {
         let hasher = &self.hasher;
         self.edges.insert_unique(
             edge_hash(hasher, parent.0, name),
-            Edge {
-                parent: parent.0,
-                name,
-                child: child.0,
-            },
+            Edge { parent: parent.0, name, child: child.0 },
             |edge| edge_hash(hasher, edge.parent, edge.name),
         );
         let first = self.nodes[index(parent)].first_child;
@@ -285,25 +281,14 @@ impl<T: Default> Default for LevelTrie<T> {
 
 impl<T> fmt::Debug for LevelTrie<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LevelTrie")
-            .field("nodes", &self.len())
-            .finish_non_exhaustive()
+        f.debug_struct("LevelTrie").field("nodes", &self.len()).finish_non_exhaustive()
     }
 }
 
 impl<T: Default> Node<T> {
     fn new(parent: u32, name: Name) -> Self {
         let (first_child, next, previous, plus, hash) = (NONE, NONE, NONE, NONE, NONE);
-        Self {
-            parent,
-            name,
-            first_child,
-            next,
-            previous,
-            plus,
-            hash,
-            value: T::default(),
-        }
+        Self { parent, name, first_child, next, previous, plus, hash, value: T::default() }
     }
 }
 
@@ -314,11 +299,7 @@ const fn index(node: NodeId) -> usize {
 
 #[inline]
 const fn some(link: u32) -> Option<NodeId> {
-    if link == NONE {
-        None
-    } else {
-        Some(NodeId(link))
-    }
+    if link == NONE { None } else { Some(NodeId(link)) }
 }
 
 #[inline]
@@ -376,9 +357,7 @@ impl Names {
     #[inline]
     fn find(&self, text: &str, hasher: &RandomState) -> Option<Name> {
         let is_it = |&name: &u32| self.names[name as usize].text.as_bytes() == text.as_bytes();
-        self.by_text
-            .find(hasher.hash_one(text), is_it)
-            .map(|&name| Name(name))
+        self.by_text.find(hasher.hash_one(text), is_it).map(|&name| Name(name))
     }
 
     fn take(&mut self, text: &str, hasher: &RandomState) -> Name {
@@ -386,10 +365,7 @@ impl Names {
             self.names[name.0 as usize].nodes += 1;
             return name;
         }
-        let entry = NameEntry {
-            text: Text::new(text),
-            nodes: 1,
-        };
+        let entry = NameEntry { text: Text::new(text), nodes: 1 };
         let name = match self.free.pop() {
             Some(name) => {
                 self.names[name as usize] = entry;
@@ -401,10 +377,9 @@ impl Names {
             }
         };
         let names = &self.names;
-        self.by_text
-            .insert_unique(hasher.hash_one(text), name, |&other| {
-                hasher.hash_one(names[other as usize].text.as_str())
-            });
+        self.by_text.insert_unique(hasher.hash_one(text), name, |&other| {
+            hasher.hash_one(names[other as usize].text.as_str())
+        });
         Name(name)
     }
 
@@ -415,9 +390,7 @@ impl Names {
             return;
         }
         let text = std::mem::replace(&mut entry.text, Text::new(""));
-        if let Ok(found) = self
-            .by_text
-            .find_entry(hasher.hash_one(text.as_str()), |&n| n == name.0)
+        if let Ok(found) = self.by_text.find_entry(hasher.hash_one(text.as_str()), |&n| n == name.0)
         {
             found.remove();
         }
@@ -463,10 +436,7 @@ mod tests {
             trie.insert(path.split('/'));
         }
         let texts = |nodes: Vec<NodeId>| -> Vec<String> {
-            nodes
-                .into_iter()
-                .map(|node| trie.text(node).unwrap_or("-").to_owned())
-                .collect()
+            nodes.into_iter().map(|node| trie.text(node).unwrap_or("-").to_owned()).collect()
         };
         assert_eq!(texts(trie.children(ROOT).collect()), ["a", "b", "c", "d"]);
         let all = ["-", "a", "x", "w", "b", "c", "y", "z", "d"];
@@ -479,9 +449,6 @@ mod tests {
         trie.prune(b, |()| true);
         trie.insert(["b"].into_iter());
         assert_eq!(trie.children(ROOT).count(), 3);
-        assert_eq!(
-            trie.children(ROOT).last().and_then(|node| trie.text(node)),
-            Some("b")
-        );
+        assert_eq!(trie.children(ROOT).last().and_then(|node| trie.text(node)), Some("b"));
     }
 }

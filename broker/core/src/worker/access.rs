@@ -132,9 +132,7 @@ pub(super) fn decide<S: Shell>(
 ) -> Access {
     // Also before a plugin's late answer: the rules may have changed meanwhile.
     let rules = if order.contains(&AccessStep::Rules) {
-        asker
-            .rules
-            .map_or(Decision::NoMatch, |rules| ask_rules(rules, asker, object))
+        asker.rules.map_or(Decision::NoMatch, |rules| ask_rules(rules, asker, object))
     } else {
         Decision::NoMatch
     };
@@ -195,11 +193,7 @@ fn ask_rules(rules: &RuleSet, asker: Asker<'_>, object: Object<'_>) -> Decision 
 }
 
 fn request<'a>(asker: Asker<'a>, object: Object<'a>) -> AuthorizeRequest<'a> {
-    let Asker {
-        facts: connection,
-        principal,
-        ..
-    } = asker;
+    let Asker { facts: connection, principal, .. } = asker;
     match object {
         Object::Message(action, message) => AuthorizeRequest {
             connection,
@@ -236,11 +230,7 @@ impl<S: Shell> Worker<S> {
         if !self.access.contains(&AccessStep::Rules) {
             return;
         }
-        let asker = Asker {
-            facts: &conn.facts,
-            principal: &conn.principal,
-            rules: Some(rules),
-        };
+        let asker = Asker { facts: &conn.facts, principal: &conn.principal, rules: Some(rules) };
         let rules_alone = self.access.iter().all(|step| *step == AccessStep::Rules);
         let state = &mut session.state;
         let mut gone: Vec<TopicFilter> = Vec::new();
@@ -259,10 +249,7 @@ impl<S: Shell> Worker<S> {
         if gone.is_empty() {
             return;
         }
-        let subscriber = Subscriber {
-            worker: self.id,
-            slot: place,
-        };
+        let subscriber = Subscriber { worker: self.id, slot: place };
         conn.tenant.change(|tree| {
             for filter in &gone {
                 tree.remove(filter, subscriber);
@@ -342,13 +329,8 @@ impl<S: Shell> Worker<S> {
         if let Some((route, flags)) = memory
             && good_until > now
         {
-            let remembered = Remembered {
-                generation: self.generation,
-                good_until,
-                denial,
-            };
-            conn.decisions
-                .remember(route, flags, remembered, self.limits.decisions_max);
+            let remembered = Remembered { generation: self.generation, good_until, denial };
+            conn.decisions.remember(route, flags, remembered, self.limits.decisions_max);
         }
         access
     }

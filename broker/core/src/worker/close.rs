@@ -43,9 +43,7 @@ impl<S: Shell> Worker<S> {
                     expiry_seconds: session.state.expiry_seconds,
                 });
             } else {
-                self.commits.push(Op::SessionEnd {
-                    session: session.state.id,
-                });
+                self.commits.push(Op::SessionEnd { session: session.state.id });
             }
         }
         if conn.facts.version == Version::V3 || code == ReasonCode::Success {
@@ -81,11 +79,7 @@ impl<S: Shell> Worker<S> {
         let place = conn.session;
         if was == Phase::Live {
             let id = conn.id;
-            shell.observe(Observation::Disconnected {
-                id,
-                facts: &conn.facts,
-                code,
-            });
+            shell.observe(Observation::Disconnected { id, facts: &conn.facts, code });
         }
         let (facts, principal) = (Arc::clone(&conn.facts), Arc::clone(&conn.principal));
         let Some(session) = self.sessions.get_mut(place) else {
@@ -116,12 +110,8 @@ impl<S: Shell> Worker<S> {
                 self.publish_will(now, slot, will_message(now, *will), shell);
             } else if let Some(session) = self.sessions.get_mut(place) {
                 let due = now.plus_seconds(delay);
-                session.state.delayed_will = Some(Box::new(DelayedWill {
-                    will,
-                    due,
-                    facts,
-                    principal,
-                }));
+                session.state.delayed_will =
+                    Some(Box::new(DelayedWill { will, due, facts, principal }));
                 self.timers.push(std::cmp::Reverse((due, place)));
             }
         }
@@ -177,8 +167,7 @@ impl<S: Shell> Worker<S> {
                 if session.state.expiry_seconds != u32::MAX && session.expires_at == Millis::NEVER {
                     let seconds = u64::from(session.state.expiry_seconds);
                     session.expires_at = now.plus_seconds(seconds);
-                    self.timers
-                        .push(std::cmp::Reverse((session.expires_at, place)));
+                    self.timers.push(std::cmp::Reverse((session.expires_at, place)));
                 }
             }
         }
@@ -221,10 +210,7 @@ impl<S: Shell> Worker<S> {
         let Some(tenant) = self.shared.tenant(session.state.tenant) else {
             return;
         };
-        let subscriber = Subscriber {
-            worker: self.id,
-            slot: place,
-        };
+        let subscriber = Subscriber { worker: self.id, slot: place };
         tenant.change(|tree| {
             for filter in subscriptions.keys() {
                 tree.remove(filter, subscriber);
@@ -237,10 +223,7 @@ impl<S: Shell> Worker<S> {
         let Some(session) = self.sessions.get_mut(place) else {
             return;
         };
-        if let Some(delayed) = session
-            .state
-            .delayed_will
-            .take_if(|delayed| delayed.due <= now)
+        if let Some(delayed) = session.state.delayed_will.take_if(|delayed| delayed.due <= now)
             && let Some(tenant) = self.shared.tenant(session.state.tenant)
         {
             self.publish_delayed(now, &tenant, *delayed, shell);

@@ -25,12 +25,7 @@ pub(super) struct Commits {
 
 impl Default for Commits {
     fn default() -> Self {
-        Self {
-            open: Vec::new(),
-            next: 1,
-            answered: 1,
-            after: VecDeque::new(),
-        }
+        Self { open: Vec::new(), next: 1, answered: 1, after: VecDeque::new() }
     }
 }
 
@@ -46,10 +41,7 @@ pub(super) enum After {
     /// UNSUBACK.
     Unsubscribe(Box<Unsubscribed>),
     /// CONNACK.
-    Connect {
-        conn: ConnSlot,
-        session_present: bool,
-    },
+    Connect { conn: ConnSlot, session_present: bool },
     /// Nothing that was routed before waits any longer: another worker's session may move.
     Fence { from: WorkerId, slot: SessionSlot },
     /// The same for a session of this worker.
@@ -81,11 +73,7 @@ impl Commits {
     /// Calls for `after` when all that was handed over so far, or is about to, is committed;
     /// gives it back if nothing is.
     pub(super) fn after_all(&mut self, after: After) -> Option<After> {
-        let last = if self.open.is_empty() {
-            self.next - 1
-        } else {
-            self.next
-        };
+        let last = if self.open.is_empty() { self.next - 1 } else { self.next };
         if last < self.answered {
             return Some(after);
         }
@@ -158,10 +146,7 @@ impl<S: Shell> Worker<S> {
             After::Unsubscribe(unsubscribed) => {
                 self.finish_unsubscribe(*unsubscribed, result, shell);
             }
-            After::Connect {
-                conn,
-                session_present,
-            } => {
+            After::Connect { conn, session_present } => {
                 self.finish_connect(now, conn, session_present, result, shell);
             }
             After::Fence { from, slot } => {

@@ -41,14 +41,8 @@ impl<S: Shell> Worker<S> {
         connect: Connect,
         shell: &mut S,
     ) -> ConnSlot {
-        let Connect {
-            mut facts,
-            tenant,
-            password,
-            will,
-            session_expiry_seconds,
-            receive_maximum,
-        } = connect;
+        let Connect { mut facts, tenant, password, will, session_expiry_seconds, receive_maximum } =
+            connect;
         self.next_conn += 1;
         let id = ConnId::new(self.id, self.next_conn);
         let is_assigned = facts.client_id.is_empty();
@@ -106,10 +100,7 @@ impl<S: Shell> Worker<S> {
             return slot;
         }
         let token = self.token();
-        let request = AuthenticateRequest {
-            connection: facts,
-            password,
-        };
+        let request = AuthenticateRequest { connection: facts, password };
         match shell.authenticate(token, request) {
             HookReply::Now(answer) => self.handle_authenticated(now, slot, answer, shell),
             HookReply::Parked => {
@@ -122,11 +113,7 @@ impl<S: Shell> Worker<S> {
 
     const fn granted_keep_alive(&self, asked: u16) -> u16 {
         let most = self.limits.keep_alive_seconds_max;
-        if most > 0 && (asked == 0 || asked > most) {
-            most
-        } else {
-            asked
-        }
+        if most > 0 && (asked == 0 || asked > most) { most } else { asked }
     }
 
     /// Refuses a CONNECT: CONNACK with the code, then the end.
@@ -147,10 +134,7 @@ impl<S: Shell> Worker<S> {
             shell.send(&link, Reply::ConnAck(connack));
             shell.close(&link, None);
         }
-        shell.observe(Observation::ConnectRefused {
-            facts: &conn.facts,
-            code: denial.code,
-        });
+        shell.observe(Observation::ConnectRefused { facts: &conn.facts, code: denial.code });
         self.close_connection(now, slot, None, false, shell);
     }
 
@@ -227,10 +211,7 @@ impl<S: Shell> Worker<S> {
         let mut directory = tenant.directory();
         let here = self.id;
         let known = directory.get(&client_id).cloned();
-        if known
-            .as_ref()
-            .is_some_and(|owner| owner.principal != principal)
-        {
+        if known.as_ref().is_some_and(|owner| owner.principal != principal) {
             drop(directory);
             // To know a client identifier gives no right to what was subscribed under it.
             let denial = Denial {
@@ -249,15 +230,8 @@ impl<S: Shell> Worker<S> {
                 let id = session.state.id;
                 let client_id = Arc::clone(&session.state.client_id);
                 let place = self.sessions.insert(session);
-                directory.insert(
-                    client_id,
-                    Owner {
-                        worker: here,
-                        slot: place,
-                        session: id,
-                        principal,
-                    },
-                );
+                directory
+                    .insert(client_id, Owner { worker: here, slot: place, session: id, principal });
                 drop(directory);
                 let Some(owner) = elsewhere else {
                     return self.settle(now, place, slot, false, shell);
@@ -272,12 +246,7 @@ impl<S: Shell> Worker<S> {
                 let (to, to_slot) = (here, place);
                 shell.mail(
                     owner.worker,
-                    crate::event::Mail::Take {
-                        slot: owner.slot,
-                        to,
-                        to_slot,
-                        clean,
-                    },
+                    crate::event::Mail::Take { slot: owner.slot, to, to_slot, clean },
                 );
             }
         }
@@ -398,10 +367,7 @@ impl<S: Shell> Worker<S> {
                 expiry_seconds,
             });
             let session_present = existed;
-            self.commits.after_open(commit::After::Connect {
-                conn: slot,
-                session_present,
-            });
+            self.commits.after_open(commit::After::Connect { conn: slot, session_present });
         } else {
             if was_durable {
                 self.commits.push(Op::SessionEnd { session: state.id });
@@ -418,18 +384,11 @@ impl<S: Shell> Worker<S> {
         let Some(tenant) = self.shared.tenant(session.state.tenant) else {
             return;
         };
-        let subscriber = crate::router::Subscriber {
-            worker: self.id,
-            slot: place,
-        };
+        let subscriber = crate::router::Subscriber { worker: self.id, slot: place };
         tenant.change(|tree| {
             for (filter, options) in &session.state.subscriptions {
                 let (session, options) = (session.state.id, *options);
-                let subscription = crate::router::Subscription {
-                    session,
-                    options,
-                    durable,
-                };
+                let subscription = crate::router::Subscription { session, options, durable };
                 tree.insert(filter, subscriber, subscription);
             }
         });
@@ -473,10 +432,7 @@ impl<S: Shell> Worker<S> {
         conn.phase = Phase::Live;
         conn.reading = true;
         conn.last_received = now;
-        session.live = Some(Live {
-            conn: slot,
-            link: link.clone(),
-        });
+        session.live = Some(Live { conn: slot, link: link.clone() });
         session.state.outbound.resume(pending.receive_maximum);
         let granted = self.limits.keep_alive_seconds_max;
         let asked = pending.asked_keep_alive;
@@ -496,12 +452,7 @@ impl<S: Shell> Worker<S> {
         );
         let (facts, principal) = (&conn.facts, &conn.principal);
         let id = conn.id;
-        shell.observe(Observation::Connected {
-            id,
-            facts,
-            principal,
-            session_present,
-        });
+        shell.observe(Observation::Connected { id, facts, principal, session_present });
         let place = conn.session;
         self.drain(now, place, shell);
         shell.set_reading(&link, true);
@@ -511,8 +462,7 @@ impl<S: Shell> Worker<S> {
 /// A Will as it is published: its expiry begins to count.
 pub(super) fn will_message(now: Millis, will: crate::session::will::Will) -> Message {
     let mut message = will.message;
-    message.expires_at = will.expiry_seconds.map_or(Millis::NEVER, |seconds| {
-        now.plus_seconds(u64::from(seconds))
-    });
+    message.expires_at =
+        will.expiry_seconds.map_or(Millis::NEVER, |seconds| now.plus_seconds(u64::from(seconds)));
     message
 }

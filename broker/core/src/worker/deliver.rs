@@ -21,10 +21,7 @@ use super::{Counters, Live, Session, Worker};
 
 impl<S: Shell> Worker<S> {
     /// Retains a message where it asks for it, and gives it to everyone in the match set; how many.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the hot path borrows its parts one by one"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "the hot path borrows its parts one by one")]
     pub(super) fn deliver(
         &mut self,
         now: Millis,
@@ -85,11 +82,7 @@ impl<S: Shell> Worker<S> {
         shell: &mut S,
     ) {
         let is_late = id.is_none() && set.is_durable() && message.qos > QoS::AtMostOnce;
-        let id = if is_late {
-            self.store_late(message, kept, set)
-        } else {
-            id
-        };
+        let id = if is_late { self.store_late(message, kept, set) } else { id };
         for target in set.of(self.id) {
             if let Some(session) = self.sessions.get_mut(target.slot) {
                 let mut out = Out {
@@ -222,19 +215,13 @@ impl<S: Shell> Worker<S> {
         let reply = match acknowledge(&mut state.outbound) {
             Acknowledged::Done(id) => {
                 if let Some(message) = id {
-                    self.commits.push(Op::Dequeue {
-                        session: state.id,
-                        message,
-                    });
+                    self.commits.push(Op::Dequeue { session: state.id, message });
                 }
                 None
             }
             Acknowledged::Release(id) => {
                 if let Some(message) = id {
-                    self.commits.push(Op::Received {
-                        session: state.id,
-                        message,
-                    });
+                    self.commits.push(Op::Received { session: state.id, message });
                 }
                 Some(ReasonCode::Success)
             }
@@ -336,11 +323,7 @@ impl<S: Shell> Out<'_, S> {
         if self.shell.deliver(&live.link, delivery) {
             self.counters.messages_sent += 1;
             if let Some(message) = id {
-                self.commits.push(Op::InFlight {
-                    session,
-                    message,
-                    packet_id,
-                });
+                self.commits.push(Op::InFlight { session, message, packet_id });
             }
             return;
         }
@@ -374,10 +357,7 @@ impl<S: Shell> Out<'_, S> {
         }
         for victim in victims {
             if let Some(message) = victim.id {
-                self.commits.push(Op::Dequeue {
-                    session: id,
-                    message,
-                });
+                self.commits.push(Op::Dequeue { session: id, message });
             }
             self.dropped(&session.state.client_id, &victim, ReasonCode::QuotaExceeded);
         }
@@ -392,26 +372,17 @@ impl<S: Shell> Out<'_, S> {
             };
             let (queued, packet_id, dup) = match next {
                 Next::Release(packet_id) => {
-                    self.shell
-                        .send(&live.link, Reply::PubRel(packet_id, ReasonCode::Success));
+                    self.shell.send(&live.link, Reply::PubRel(packet_id, ReasonCode::Success));
                     continue;
                 }
-                Next::Publish {
-                    queued,
-                    packet_id,
-                    dup,
-                } => (queued, packet_id, dup),
+                Next::Publish { queued, packet_id, dup } => (queued, packet_id, dup),
             };
             let delivery = delivery(now, &queued, packet_id, dup);
             if self.shell.deliver(&live.link, delivery) {
                 self.counters.messages_sent += 1;
                 if let (Some(message), Some(packet_id), false) = (queued.id, packet_id, dup) {
                     let session = session.state.id;
-                    self.commits.push(Op::InFlight {
-                        session,
-                        message,
-                        packet_id,
-                    });
+                    self.commits.push(Op::InFlight { session, message, packet_id });
                 }
                 continue;
             }
@@ -420,17 +391,10 @@ impl<S: Shell> Out<'_, S> {
                 session.state.outbound.free(packet_id);
             }
             expired.extend(queued.id);
-            self.dropped(
-                &session.state.client_id,
-                &queued,
-                ReasonCode::PacketTooLarge,
-            );
+            self.dropped(&session.state.client_id, &queued, ReasonCode::PacketTooLarge);
         }
         for message in expired {
-            self.commits.push(Op::Dequeue {
-                session: session.state.id,
-                message,
-            });
+            self.commits.push(Op::Dequeue { session: session.state.id, message });
         }
     }
 
@@ -440,22 +404,14 @@ impl<S: Shell> Out<'_, S> {
         } else {
             self.counters.messages_dropped += 1;
             let (topic, code) = (delivery.message.topic, ReasonCode::PacketTooLarge);
-            self.shell.observe(Observation::Dropped {
-                client_id,
-                topic,
-                code,
-            });
+            self.shell.observe(Observation::Dropped { client_id, topic, code });
         }
     }
 
     fn dropped(&mut self, client_id: &str, queued: &Queued, code: ReasonCode) {
         self.counters.messages_dropped += 1;
         let topic = queued.message.topic();
-        self.shell.observe(Observation::Dropped {
-            client_id,
-            topic,
-            code,
-        });
+        self.shell.observe(Observation::Dropped { client_id, topic, code });
     }
 }
 
@@ -477,9 +433,5 @@ fn remaining_seconds(now: Millis, expires_at: Millis) -> Option<u32> {
     if expires_at == Millis::NEVER {
         return None;
     }
-    Some(
-        u32::try_from(expires_at.since(now).div_ceil(1000))
-            .unwrap_or(u32::MAX)
-            .max(1),
-    )
+    Some(u32::try_from(expires_at.since(now).div_ceil(1000)).unwrap_or(u32::MAX).max(1))
 }

@@ -62,24 +62,14 @@ pub(super) enum Hooks {
 impl Entry {
     /// An entry with that message, before its first hook.
     pub(super) fn new(message: Message, acknowledgement: Acknowledgement, is_will: bool) -> Self {
-        Self {
-            is_will,
-            ..Self::of(Arc::new(message), acknowledgement)
-        }
+        Self { is_will, ..Self::of(Arc::new(message), acknowledgement) }
     }
 
     /// The same of a message that is shared already.
     pub(super) fn of(message: SharedMessage, (packet_id, acknowledge): Acknowledgement) -> Self {
         let bytes = message.size();
         let stage = Stage::Hooks(Hooks::Authorize);
-        Self {
-            message,
-            packet_id,
-            acknowledge,
-            is_will: false,
-            bytes,
-            stage,
-        }
+        Self { message, packet_id, acknowledge, is_will: false, bytes, stage }
     }
 
     /// What it is acknowledged by.

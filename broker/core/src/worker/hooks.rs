@@ -48,19 +48,14 @@ impl<S: Shell> Worker<S> {
         let bounds = (self.workers, self.limits.routes_max);
         let route = self
             .routes
-            .find(tenant, topic, hint, bounds, |topic| {
-                shell.chain_mask(tenant.id, topic)
-            })
+            .find(tenant, topic, hint, bounds, |topic| shell.chain_mask(tenant.id, topic))
             .map_err(|_| ReasonCode::TopicNameInvalid)?;
         conn.route = Some(route);
         Ok(route)
     }
 
     /// Asks `authorize`, `on-publish` and `authorize` again, from where `hooks` says.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one walk of one message, read top down"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "one walk of one message, read top down")]
     pub(super) fn ask_hooks(
         &mut self,
         now: Millis,
@@ -71,11 +66,7 @@ impl<S: Shell> Worker<S> {
         mut late: Late,
         shell: &mut S,
     ) -> Outcome {
-        let action = if is_will {
-            AccessAction::Will
-        } else {
-            AccessAction::Publish
-        };
+        let action = if is_will { AccessAction::Will } else { AccessAction::Publish };
         let mut changed: Option<Message> = None;
         loop {
             let current = changed.as_ref().map_or(message, Message::as_ref);
@@ -152,13 +143,7 @@ impl<S: Shell> Worker<S> {
         };
         let reply = shell.on_publish(token, request);
         if let HookReply::Parked = reply {
-            self.parked.insert(
-                token,
-                Parked {
-                    conn: slot,
-                    what: ParkedFor::Publish,
-                },
-            );
+            self.parked.insert(token, Parked { conn: slot, what: ParkedFor::Publish });
         }
         Some(reply)
     }
@@ -177,12 +162,7 @@ impl<S: Shell> Worker<S> {
             PublishVerdict::Drop(denial) => return Err(denial),
             PublishVerdict::Replace(replacement) => *replacement,
         };
-        let Replacement {
-            topic,
-            payload,
-            qos,
-            retain,
-        } = replacement;
+        let Replacement { topic, payload, qos, retain } = replacement;
         let changed = MessageRef {
             topic: topic.as_deref().unwrap_or(message.topic),
             payload: payload.as_deref().unwrap_or(message.payload),
@@ -194,9 +174,7 @@ impl<S: Shell> Worker<S> {
             || changed.qos != message.qos
             || changed.retain != message.retain;
         let hint = self.conns.get(slot).and_then(|conn| conn.route);
-        let route = self
-            .route(slot, changed.topic, hint, shell)
-            .map_err(Denial::new)?;
+        let route = self.route(slot, changed.topic, hint, shell).map_err(Denial::new)?;
         Ok(Some((Message::new(changed), route, again)))
     }
 }

@@ -25,11 +25,7 @@ impl<S: Shell> Worker<S> {
         message: Message,
         shell: &mut S,
     ) {
-        self.wait_in_line(
-            slot,
-            Entry::new(message, (None, QoS::AtMostOnce), true),
-            shell,
-        );
+        self.wait_in_line(slot, Entry::new(message, (None, QoS::AtMostOnce), true), shell);
         self.advance_line(now, slot, None, shell);
     }
 
@@ -147,8 +143,7 @@ impl<S: Shell> Worker<S> {
                 let mut id = None;
                 if first {
                     id = self.start_commit(slot, &owned, &set, acknowledgement);
-                    self.commits
-                        .after_open(After::Publish { conn: slot, number });
+                    self.commits.after_open(After::Publish { conn: slot, number });
                 }
                 let committed = (!first).then_some(Ok(()));
                 (Stage::Accepted { set, id, committed }, Some(owned))
@@ -176,13 +171,7 @@ impl<S: Shell> Worker<S> {
             return false;
         };
         match conn.line.front().map(|entry| &entry.stage) {
-            None
-            | Some(
-                Stage::Hooks(_)
-                | Stage::Accepted {
-                    committed: None, ..
-                },
-            ) => return false,
+            None | Some(Stage::Hooks(_) | Stage::Accepted { committed: None, .. }) => return false,
             Some(Stage::Accepted { .. } | Stage::Refused(_)) => {}
         }
         let Some(entry) = conn.line.release() else {
@@ -194,34 +183,18 @@ impl<S: Shell> Worker<S> {
         }
         let acknowledgement = entry.acknowledgement();
         let outcome = match entry.stage {
-            Stage::Hooks(_)
-            | Stage::Accepted {
-                committed: None, ..
-            } => return false,
-            Stage::Accepted {
-                committed: Some(Err(fault)),
-                ..
-            } => {
+            Stage::Hooks(_) | Stage::Accepted { committed: None, .. } => return false,
+            Stage::Accepted { committed: Some(Err(fault)), .. } => {
                 let denial = Denial::new(fault_code(fault));
                 self.report_denial(slot, entry.message.topic(), &denial, shell);
-                Err(Refusal {
-                    denial,
-                    is_fault: true,
-                })
+                Err(Refusal { denial, is_fault: true })
             }
-            Stage::Accepted {
-                set,
-                id,
-                committed: Some(Ok(())),
-            } => {
+            Stage::Accepted { set, id, committed: Some(Ok(())) } => {
                 let message = entry.message.as_ref().as_ref();
                 let mut kept = Some(Arc::clone(&entry.message));
                 self.deliver(now, slot, message, &mut kept, id, &set, shell)
             }
-            Stage::Refused(denial) => Err(Refusal {
-                is_fault: denial.code.is_fault(),
-                denial,
-            }),
+            Stage::Refused(denial) => Err(Refusal { is_fault: denial.code.is_fault(), denial }),
         };
         self.acknowledge(now, slot, acknowledgement, outcome, shell);
         true
@@ -230,9 +203,6 @@ impl<S: Shell> Worker<S> {
 
 impl Hooks {
     const fn is_asked(self) -> bool {
-        matches!(
-            self,
-            Self::AuthorizeAsked(_) | Self::OnPublishAsked | Self::AgainAsked(_)
-        )
+        matches!(self, Self::AuthorizeAsked(_) | Self::OnPublishAsked | Self::AgainAsked(_))
     }
 }

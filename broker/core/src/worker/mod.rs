@@ -170,11 +170,7 @@ struct Live<L> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Waiter {
     Local(ConnSlot),
-    Remote {
-        to: WorkerId,
-        to_slot: SessionSlot,
-        clean: bool,
-    },
+    Remote { to: WorkerId, to_slot: SessionSlot, clean: bool },
 }
 
 /// Who waits for a hook's answer.
@@ -199,14 +195,7 @@ impl<S: Shell> Worker<S> {
     /// A worker without connections.
     #[must_use]
     pub fn new(setup: Setup) -> Self {
-        let Setup {
-            id,
-            workers,
-            seed,
-            shared,
-            limits,
-            access,
-        } = setup;
+        let Setup { id, workers, seed, shared, limits, access } = setup;
         Self {
             id,
             workers,
@@ -257,11 +246,7 @@ impl<S: Shell> Worker<S> {
                 self.rules.insert(tenant, rules);
                 self.generation = self.generation.wrapping_add(1);
             }
-            Event::Kick {
-                tenant,
-                principal,
-                code,
-            } => {
+            Event::Kick { tenant, principal, code } => {
                 let hit: Vec<ConnSlot> = self
                     .conns
                     .iter()
@@ -340,11 +325,7 @@ impl<S: Shell> Worker<S> {
             }
             Packet::PubRel { packet_id } => self.handle_pubrel(slot, packet_id, shell),
             Packet::PubComp { packet_id } => self.handle_pubcomp(now, slot, packet_id, shell),
-            Packet::Subscribe {
-                packet_id,
-                identifier,
-                filters,
-            } => {
+            Packet::Subscribe { packet_id, identifier, filters } => {
                 self.handle_subscribe(now, slot, packet_id, identifier, filters, shell);
             }
             Packet::Unsubscribe { packet_id, filters } => {
@@ -355,10 +336,7 @@ impl<S: Shell> Worker<S> {
                     shell.send(link, Reply::PingResp);
                 }
             }
-            Packet::Disconnect {
-                code,
-                session_expiry_seconds,
-            } => {
+            Packet::Disconnect { code, session_expiry_seconds } => {
                 self.handle_disconnect(now, slot, code, session_expiry_seconds, shell);
             }
         }
@@ -391,10 +369,7 @@ impl<S: Shell> Worker<S> {
                 self.advance_requests(now, conn, Some((step, answer)), shell);
             }
             (_, answer) => {
-                debug_assert!(
-                    false,
-                    "the answer {answer:?} is not to the question {what:?}"
-                );
+                debug_assert!(false, "the answer {answer:?} is not to the question {what:?}");
                 self.close_connection(now, conn, Some(ReasonCode::UnspecifiedError), true, shell);
             }
         }
@@ -406,12 +381,7 @@ impl<S: Shell> Worker<S> {
                 let mut kept = Some(Arc::clone(&message));
                 self.deliver_here(now, message.as_ref().as_ref(), &mut kept, id, &set, shell);
             }
-            Mail::Take {
-                slot,
-                to,
-                to_slot,
-                clean,
-            } => {
+            Mail::Take { slot, to, to_slot, clean } => {
                 self.handle_take(now, slot, to, to_slot, clean, shell);
             }
             Mail::Moved { slot, state } => self.handle_moved(now, slot, state, shell),
@@ -431,11 +401,7 @@ impl<S: Shell> Worker<S> {
                 if conn.keep_alive_ms > 0 && conn.reading && silent > conn.keep_alive_ms {
                     return Some((slot, ReasonCode::KeepAliveTimeout));
                 }
-                if conn
-                    .principal
-                    .expires_at_unix_seconds
-                    .is_some_and(|at| at <= unix_seconds)
-                {
+                if conn.principal.expires_at_unix_seconds.is_some_and(|at| at <= unix_seconds) {
                     return Some((slot, ReasonCode::MaximumConnectTime));
                 }
                 let since = conn.congested_since?;

@@ -49,10 +49,7 @@ pub(super) struct Leaving {
 impl Leaving {
     /// Where its subscriptions point.
     pub(super) const fn subscriber(&self) -> Subscriber {
-        Subscriber {
-            worker: self.to,
-            slot: self.to_slot,
-        }
+        Subscriber { worker: self.to, slot: self.to_slot }
     }
 }
 
@@ -67,19 +64,11 @@ impl<S: Shell> Worker<S> {
         shell: &mut S,
     ) {
         if !self.sessions.contains_key(place) {
-            return shell.mail(
-                to,
-                Mail::Moved {
-                    slot: to_slot,
-                    state: None,
-                },
-            );
+            return shell.mail(to, Mail::Moved { slot: to_slot, state: None });
         }
         if let Some(session) = self.sessions.get_mut(place) {
             // Whoever waits here is late: the directory names the new owner.
-            let waiting = session
-                .waiter
-                .replace(Waiter::Remote { to, to_slot, clean });
+            let waiting = session.waiter.replace(Waiter::Remote { to, to_slot, clean });
             if let Some(Waiter::Local(conn)) = waiting {
                 let code = Some(crate::reason::ReasonCode::SessionTakenOver);
                 self.close_connection(now, conn, code, false, shell);
@@ -101,13 +90,7 @@ impl<S: Shell> Worker<S> {
     ) {
         if clean {
             self.end_session(now, place, shell);
-            return shell.mail(
-                to,
-                Mail::Moved {
-                    slot: to_slot,
-                    state: None,
-                },
-            );
+            return shell.mail(to, Mail::Moved { slot: to_slot, state: None });
         }
         let Some(session) = self.sessions.get_mut(place) else {
             return;
@@ -115,46 +98,23 @@ impl<S: Shell> Worker<S> {
         if let Some(tenant) = self.shared.tenant(session.state.tenant)
             && !session.state.subscriptions.is_empty()
         {
-            let from = Subscriber {
-                worker: self.id,
-                slot: place,
-            };
-            let new = Subscriber {
-                worker: to,
-                slot: to_slot,
-            };
+            let from = Subscriber { worker: self.id, slot: place };
+            let new = Subscriber { worker: to, slot: to_slot };
             tenant.move_subscriptions(session.state.subscriptions.keys(), from, new);
         }
         let mut open = 1;
-        for worker in (0..self.workers)
-            .map(WorkerId)
-            .filter(|worker| *worker != self.id)
-        {
-            shell.mail(
-                worker,
-                Mail::Fence {
-                    from: self.id,
-                    slot: place,
-                },
-            );
+        for worker in (0..self.workers).map(WorkerId).filter(|worker| *worker != self.id) {
+            shell.mail(worker, Mail::Fence { from: self.id, slot: place });
             open += 1;
         }
         self.fences.insert(place, Leaving { to, to_slot, open });
-        if self
-            .commits
-            .after_all(After::OwnFence { slot: place })
-            .is_some()
-        {
+        if self.commits.after_all(After::OwnFence { slot: place }).is_some() {
             self.handle_fence_done(place, shell);
         }
     }
 
     pub(super) fn handle_fence(&mut self, from: WorkerId, slot: SessionSlot, shell: &mut S) {
-        if self
-            .commits
-            .after_all(After::Fence { from, slot })
-            .is_some()
-        {
+        if self.commits.after_all(After::Fence { from, slot }).is_some() {
             shell.mail(from, Mail::FenceDone { slot });
         }
     }
@@ -167,16 +127,10 @@ impl<S: Shell> Worker<S> {
         if leaving.open > 0 {
             return;
         }
-        let Some(Leaving {
-            to, to_slot: slot, ..
-        }) = self.fences.remove(&place)
-        else {
+        let Some(Leaving { to, to_slot: slot, .. }) = self.fences.remove(&place) else {
             return;
         };
-        let state = self
-            .sessions
-            .remove(place)
-            .map(|session| Box::new(session.state));
+        let state = self.sessions.remove(place).map(|session| Box::new(session.state));
         shell.mail(to, Mail::Moved { slot, state });
     }
 

@@ -44,15 +44,7 @@ impl<S: Shell> Worker<S> {
         };
         match self.resolve_alias(slot, alias, publish.topic) {
             Ok(topic) => {
-                self.take_publish(
-                    now,
-                    slot,
-                    &Publish {
-                        topic: &topic,
-                        ..*publish
-                    },
-                    shell,
-                );
+                self.take_publish(now, slot, &Publish { topic: &topic, ..*publish }, shell);
             }
             Err(code) => self.close_connection(now, slot, Some(code), true, shell),
         }
@@ -83,9 +75,9 @@ impl<S: Shell> Worker<S> {
             qos: publish.qos,
             retain: publish.retain,
             properties: publish.properties,
-            expires_at: publish.expiry_seconds.map_or(Millis::NEVER, |seconds| {
-                now.plus_seconds(u64::from(seconds))
-            }),
+            expires_at: publish
+                .expiry_seconds
+                .map_or(Millis::NEVER, |seconds| now.plus_seconds(u64::from(seconds))),
             publisher: Some(session.state.id),
         };
         let line_is_empty = conn.line.is_empty();
@@ -102,10 +94,7 @@ impl<S: Shell> Worker<S> {
             }
             Outcome::Refused(denial) => {
                 self.report_denial(slot, message.topic, &denial, shell);
-                let refusal = Refusal {
-                    is_fault: denial.code.is_fault(),
-                    denial,
-                };
+                let refusal = Refusal { is_fault: denial.code.is_fault(), denial };
                 self.acknowledge(now, slot, acknowledgement, Err(refusal), shell);
             }
             Outcome::Parked(hooks, changed) => {
@@ -206,17 +195,9 @@ impl<S: Shell> Worker<S> {
             let number = self.conns.get(slot).map_or(0, |conn| conn.line.end());
             let owned = Arc::new(Message::new(message));
             let id = self.start_commit(slot, &owned, &set, acknowledgement);
-            self.commits
-                .after_open(After::Publish { conn: slot, number });
-            let stage = Stage::Accepted {
-                set,
-                id,
-                committed: None,
-            };
-            let entry = Entry {
-                stage,
-                ..Entry::of(owned, acknowledgement)
-            };
+            self.commits.after_open(After::Publish { conn: slot, number });
+            let stage = Stage::Accepted { set, id, committed: None };
+            let entry = Entry { stage, ..Entry::of(owned, acknowledgement) };
             return self.wait_in_line(slot, entry, shell);
         }
         let delivered = self.deliver(now, slot, message, &mut kept, None, &set, shell);
@@ -238,10 +219,7 @@ impl<S: Shell> Worker<S> {
     }
 
     fn is_durable(&self, slot: ConnSlot) -> bool {
-        let session = self
-            .conns
-            .get(slot)
-            .and_then(|conn| self.sessions.get(conn.session));
+        let session = self.conns.get(slot).and_then(|conn| self.sessions.get(conn.session));
         session.is_some_and(|session| session.state.is_durable())
     }
 
@@ -257,10 +235,7 @@ impl<S: Shell> Worker<S> {
         if set.is_durable() && message.qos > QoS::AtMostOnce {
             let message_id = self.message_id();
             id = Some(message_id);
-            self.commits.push(Op::Message {
-                id: message_id,
-                message: Arc::clone(message),
-            });
+            self.commits.push(Op::Message { id: message_id, message: Arc::clone(message) });
             let targets = set.iter().map(|(_, target)| target);
             self.enqueue(message_id, message.as_ref().as_ref(), targets);
         }
@@ -273,10 +248,7 @@ impl<S: Shell> Worker<S> {
             && let Some(session) = self.sessions.get(conn.session)
             && session.state.is_durable()
         {
-            self.commits.push(Op::InboundPut {
-                session: session.state.id,
-                packet_id,
-            });
+            self.commits.push(Op::InboundPut { session: session.state.id, packet_id });
         }
         id
     }
@@ -293,11 +265,7 @@ impl<S: Shell> Worker<S> {
                 && grant.qos > QoS::AtMostOnce
             {
                 let (session, message, qos) = (target.session, id, grant.qos);
-                self.commits.push(Op::Enqueue {
-                    session,
-                    message,
-                    qos,
-                });
+                self.commits.push(Op::Enqueue { session, message, qos });
             }
         }
     }
@@ -309,15 +277,9 @@ impl<S: Shell> Worker<S> {
         };
         let tenant = conn.tenant.id;
         self.commits.push(if message.payload().is_empty() {
-            Op::RetainedEnd {
-                tenant,
-                topic: message.topic().into(),
-            }
+            Op::RetainedEnd { tenant, topic: message.topic().into() }
         } else {
-            Op::RetainedPut {
-                tenant,
-                message: Arc::clone(message),
-            }
+            Op::RetainedPut { tenant, message: Arc::clone(message) }
         });
     }
 
@@ -375,21 +337,12 @@ impl<S: Shell> Worker<S> {
         let inbound = &mut session.state.inbound;
         let known = inbound.is_received(packet_id) && inbound.remove(packet_id);
         if known && session.state.is_durable() {
-            self.commits.push(Op::InboundEnd {
-                session: session.state.id,
-                packet_id,
-            });
-            return self.commits.after_open(After::PubComp {
-                conn: slot,
-                packet_id,
-            });
+            self.commits.push(Op::InboundEnd { session: session.state.id, packet_id });
+            return self.commits.after_open(After::PubComp { conn: slot, packet_id });
         }
         if let Some(link) = &conn.link {
-            let code = if known {
-                ReasonCode::Success
-            } else {
-                ReasonCode::PacketIdentifierNotFound
-            };
+            let code =
+                if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
             shell.send(link, Reply::PubComp(packet_id, code));
         }
     }
@@ -403,11 +356,7 @@ impl<S: Shell> Worker<S> {
     ) {
         self.counters.denied += 1;
         if let Some(conn) = self.conns.get(slot) {
-            shell.observe(Observation::Denied {
-                facts: &conn.facts,
-                topic,
-                code: denial.code,
-            });
+            shell.observe(Observation::Denied { facts: &conn.facts, topic, code: denial.code });
         }
     }
 }

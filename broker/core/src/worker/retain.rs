@@ -33,19 +33,13 @@ impl<S: Shell> Worker<S> {
         if message.payload.is_empty() {
             conn.tenant.retained_mut().clear(message.topic); // [MQTT-3.3.1-6]
         } else {
-            let set = conn
-                .tenant
-                .retained_mut()
-                .set(Arc::clone(&shared), &self.limits.retained);
+            let set = conn.tenant.retained_mut().set(Arc::clone(&shared), &self.limits.retained);
             if set.is_err() {
                 let denial = Denial {
                     code: ReasonCode::QuotaExceeded,
                     reason: Some("the retained messages of this tenant are at their limit".into()),
                 };
-                return Err(Refusal {
-                    denial,
-                    is_fault: false,
-                });
+                return Err(Refusal { denial, is_fault: false });
             }
         }
         if message.qos == QoS::AtMostOnce {
@@ -112,10 +106,7 @@ impl<S: Shell> Worker<S> {
         let before = conn.tenant.retained().get(topic).cloned();
         self.commits.push(match before {
             Some(message) => Op::RetainedPut { tenant, message },
-            None => Op::RetainedEnd {
-                tenant,
-                topic: topic.into(),
-            },
+            None => Op::RetainedEnd { tenant, topic: topic.into() },
         });
     }
 }

@@ -23,16 +23,8 @@ use super::{FastMap, Worker};
 /// A SUBSCRIBE or UNSUBSCRIBE that is being worked on; they are answered in order.
 #[derive(Debug)]
 pub(super) enum Request {
-    Subscribe {
-        packet_id: PacketId,
-        identifier: u32,
-        filters: Vec<Wanted>,
-        next: usize,
-    },
-    Unsubscribe {
-        packet_id: PacketId,
-        filters: Vec<Box<str>>,
-    },
+    Subscribe { packet_id: PacketId, identifier: u32, filters: Vec<Wanted>, next: usize },
+    Unsubscribe { packet_id: PacketId, filters: Vec<Box<str>> },
 }
 
 /// One filter of a SUBSCRIBE.
@@ -82,20 +74,13 @@ impl<S: Shell> Worker<S> {
         filters: Vec<SubscribeFilter>,
         shell: &mut S,
     ) {
-        let filters = filters.into_iter().map(|asked| Wanted {
-            filter: parse(&asked.filter),
-            asked,
-        });
+        let filters =
+            filters.into_iter().map(|asked| Wanted { filter: parse(&asked.filter), asked });
         let mut filters: Vec<Wanted> = filters.collect();
         for wanted in filters.iter_mut().skip(FILTERS_MAX) {
             wanted.filter = Err(ReasonCode::QuotaExceeded);
         }
-        let request = Request::Subscribe {
-            packet_id,
-            identifier,
-            filters,
-            next: 0,
-        };
+        let request = Request::Subscribe { packet_id, identifier, filters, next: 0 };
         self.enqueue_request(now, slot, request, shell);
     }
 
@@ -146,23 +131,13 @@ impl<S: Shell> Worker<S> {
                 Request::Unsubscribe { packet_id, filters } => {
                     self.unsubscribe(now, slot, packet_id, &filters, shell);
                 }
-                Request::Subscribe {
-                    packet_id,
-                    identifier,
-                    mut filters,
-                    mut next,
-                } => {
+                Request::Subscribe { packet_id, identifier, mut filters, mut next } => {
                     if self.ask_filters(now, slot, &mut filters, &mut next, answer.take(), shell) {
                         self.subscribe(now, slot, packet_id, identifier, filters, shell);
                         continue;
                     }
                     if let Some(conn) = self.conns.get_mut(slot) {
-                        let request = Request::Subscribe {
-                            packet_id,
-                            identifier,
-                            filters,
-                            next,
-                        };
+                        let request = Request::Subscribe { packet_id, identifier, filters, next };
                         conn.requests.push_front(request);
                     }
                     return;
@@ -247,11 +222,7 @@ impl<S: Shell> Worker<S> {
             if durable {
                 begin_change(&mut session.changes, &filter, before);
                 let (session, filter) = (id, filter.clone());
-                self.commits.push(Op::SubscriptionPut {
-                    session,
-                    filter,
-                    options,
-                });
+                self.commits.push(Op::SubscriptionPut { session, filter, options });
             }
             codes.push(granted(asked.qos));
             // [MQTT-3.3.1-9] to [MQTT-3.3.1-11]
@@ -262,19 +233,12 @@ impl<S: Shell> Worker<S> {
             };
             made.push((filter, options, with_retained));
         }
-        let subscriber = Subscriber {
-            worker: self.id,
-            slot: place,
-        };
+        let subscriber = Subscriber { worker: self.id, slot: place };
         if !made.is_empty() {
             tenant.change(|tree| {
                 for (filter, options, _) in &made {
                     let options = *options;
-                    let subscription = Subscription {
-                        session: id,
-                        options,
-                        durable,
-                    };
+                    let subscription = Subscription { session: id, options, durable };
                     tree.insert(filter, subscriber, subscription);
                 }
             });
@@ -303,21 +267,11 @@ impl<S: Shell> Worker<S> {
                 });
             });
         }
-        let made: Vec<_> = made
-            .into_iter()
-            .map(|(filter, options, _)| (filter, options))
-            .collect();
+        let made: Vec<_> = made.into_iter().map(|(filter, options, _)| (filter, options)).collect();
         if durable && !made.is_empty() {
             self.store_replay(id, &mut retained);
         }
-        let done = Subscribed {
-            conn: slot,
-            session: place,
-            packet_id,
-            codes,
-            made,
-            retained,
-        };
+        let done = Subscribed { conn: slot, session: place, packet_id, codes, made, retained };
         if durable {
             self.answer_after_commits(now, commit::After::Subscribe(Box::new(done)), shell);
         } else {
@@ -335,18 +289,11 @@ impl<S: Shell> Worker<S> {
 
     /// Retained messages for a durable session are stored for it like any others.
     fn store_replay(&mut self, session: crate::ids::SessionId, retained: &mut [Queued]) {
-        for queued in retained
-            .iter_mut()
-            .filter(|queued| queued.qos > QoS::AtMostOnce)
-        {
+        for queued in retained.iter_mut().filter(|queued| queued.qos > QoS::AtMostOnce) {
             let id = self.message_id();
             let message = Arc::clone(&queued.message);
             self.commits.push(Op::Message { id, message });
-            self.commits.push(Op::Enqueue {
-                session,
-                message: id,
-                qos: queued.qos,
-            });
+            self.commits.push(Op::Enqueue { session, message: id, qos: queued.qos });
             queued.id = Some(id);
         }
     }
@@ -358,33 +305,20 @@ impl<S: Shell> Worker<S> {
         result: Result<(), StoreFault>,
         shell: &mut S,
     ) {
-        let Subscribed {
-            conn,
-            session: place,
-            packet_id,
-            mut codes,
-            made,
-            mut retained,
-        } = subscribed;
+        let Subscribed { conn, session: place, packet_id, mut codes, made, mut retained } =
+            subscribed;
         for (filter, options) in made {
             self.end_change(place, &filter, result.map(|()| Some(options)));
         }
         if let Err(fault) = result {
-            codes
-                .iter_mut()
-                .filter(|code| !code.is_error())
-                .for_each(|code| {
-                    *code = fault_code(fault);
-                });
+            codes.iter_mut().filter(|code| !code.is_error()).for_each(|code| {
+                *code = fault_code(fault);
+            });
         }
         if let Some(link) = self.conns.get(conn).and_then(|conn| conn.link.as_ref()) {
             shell.send(link, Reply::SubAck(packet_id, &codes));
         }
-        if self
-            .sessions
-            .get(place)
-            .is_some_and(|session| session.live.is_none())
-        {
+        if self.sessions.get(place).is_some_and(|session| session.live.is_none()) {
             retained.retain(|queued| queued.qos > QoS::AtMostOnce);
         }
         if result.is_ok() && !retained.is_empty() {
@@ -459,31 +393,19 @@ impl<S: Shell> Worker<S> {
             }
             if durable {
                 begin_change(&mut session.changes, &filter, before);
-                self.commits.push(Op::SubscriptionEnd {
-                    session: id,
-                    filter: filter.clone(),
-                });
+                self.commits.push(Op::SubscriptionEnd { session: id, filter: filter.clone() });
             }
             gone.push(filter);
         }
         if !gone.is_empty() {
-            let subscriber = Subscriber {
-                worker: self.id,
-                slot: place,
-            };
+            let subscriber = Subscriber { worker: self.id, slot: place };
             tenant.change(|tree| {
                 for filter in &gone {
                     tree.remove(filter, subscriber);
                 }
             });
         }
-        let done = Unsubscribed {
-            conn: slot,
-            session: place,
-            packet_id,
-            codes,
-            gone,
-        };
+        let done = Unsubscribed { conn: slot, session: place, packet_id, codes, gone };
         if durable {
             self.answer_after_commits(now, commit::After::Unsubscribe(Box::new(done)), shell);
         } else {
@@ -497,13 +419,7 @@ impl<S: Shell> Worker<S> {
         result: Result<(), StoreFault>,
         shell: &mut S,
     ) {
-        let Unsubscribed {
-            conn,
-            session,
-            packet_id,
-            mut codes,
-            gone,
-        } = unsubscribed;
+        let Unsubscribed { conn, session, packet_id, mut codes, gone } = unsubscribed;
         for filter in gone {
             self.end_change(session, &filter, result.map(|()| None));
         }
@@ -545,25 +461,14 @@ impl<S: Shell> Worker<S> {
         let Some(tenant) = self.shared.tenant(state.tenant) else {
             return;
         };
-        let here = Subscriber {
-            worker: self.id,
-            slot: place,
-        };
+        let here = Subscriber { worker: self.id, slot: place };
         let leaving = self.fences.get(&place);
         let subscriber = leaving.map_or(here, super::moves::Leaving::subscriber);
         let (session, durable) = (state.id, state.is_durable());
         tenant.change(|tree| match committed {
             Some(options) => {
                 state.subscriptions.insert(filter.clone(), options);
-                tree.insert(
-                    filter,
-                    subscriber,
-                    Subscription {
-                        session,
-                        options,
-                        durable,
-                    },
-                );
+                tree.insert(filter, subscriber, Subscription { session, options, durable });
             }
             None => {
                 state.subscriptions.remove(filter);
@@ -578,10 +483,7 @@ fn begin_change(
     filter: &TopicFilter,
     before: Option<SubscriptionOptions>,
 ) {
-    let change = changes.entry(filter.clone()).or_insert(Change {
-        committed: before,
-        open: 0,
-    });
+    let change = changes.entry(filter.clone()).or_insert(Change { committed: before, open: 0 });
     change.open += 1;
 }
 

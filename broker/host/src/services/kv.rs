@@ -82,10 +82,7 @@ impl Kv {
 impl Entries {
     fn has_room(&self, key: &str, value: &[u8], limits: &KvLimits) -> bool {
         let (keys, bytes) = match self.by_key.get(key) {
-            Some(old) => (
-                self.by_key.len(),
-                self.bytes - old.value.len() + value.len(),
-            ),
+            Some(old) => (self.by_key.len(), self.bytes - old.value.len() + value.len()),
             None => (self.by_key.len() + 1, self.bytes + key.len() + value.len()),
         };
         keys <= limits.keys_max && bytes <= limits.bytes_max
@@ -98,10 +95,7 @@ impl Entries {
     }
 
     fn purge(&mut self, now: Millis) {
-        if self
-            .purged_at
-            .is_some_and(|last| now.since(last) < PURGE_EVERY_MS)
-        {
+        if self.purged_at.is_some_and(|last| now.since(last) < PURGE_EVERY_MS) {
             return;
         }
         self.purged_at = Some(now);
@@ -123,12 +117,8 @@ mod tests {
     use crate::limits::KvLimits;
     use wasmqtt_core::time::Millis;
 
-    const LIMITS: KvLimits = KvLimits {
-        key_bytes_max: 4,
-        value_bytes_max: 8,
-        keys_max: 3,
-        bytes_max: 20,
-    };
+    const LIMITS: KvLimits =
+        KvLimits { key_bytes_max: 4, value_bytes_max: 8, keys_max: 3, bytes_max: 20 };
 
     #[track_caller]
     fn check(
@@ -139,10 +129,7 @@ mod tests {
         ttl: Option<u32>,
         is: Result<(), KvError>,
     ) {
-        assert_eq!(
-            kv.set(key.to_owned(), value.to_vec(), ttl, Millis(now), &LIMITS),
-            is
-        );
+        assert_eq!(kv.set(key.to_owned(), value.to_vec(), ttl, Millis(now), &LIMITS), is);
     }
 
     #[test]

@@ -27,10 +27,7 @@ impl CodeCache {
     /// # Errors
     /// It can't be created, or it is there and others may write to it, or it belongs to another user.
     pub(crate) fn open(directory: &Path, engine: &wasmtime::Engine) -> io::Result<Self> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         if !is_private(directory)? {
             return Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
@@ -40,10 +37,7 @@ impl CodeCache {
         }
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        Ok(Self {
-            directory: directory.to_owned(),
-            engine: hasher.finish(),
-        })
+        Ok(Self { directory: directory.to_owned(), engine: hasher.finish() })
     }
 
     /// The component of that digest, if it was stored for this engine and is undamaged.
@@ -64,30 +58,22 @@ impl CodeCache {
 
     /// Keeps compiled code for the next start; a failure costs that start its compilation.
     pub(crate) fn store(&self, digest: &str, component: &Component) {
-        let written = component
-            .serialize()
-            .map_err(io::Error::other)
-            .and_then(|compiled| {
-                let path = self.path(digest);
-                let draft = path.with_extension(format!("draft-{}", std::process::id()));
-                let mut file = File::options()
-                    .write(true)
-                    .create(true)
-                    .truncate(true)
-                    .mode(0o600)
-                    .open(&draft)?;
-                file.write_all(&Sha256::digest(&compiled))?;
-                file.write_all(&compiled)?;
-                std::fs::rename(&draft, &path)
-            });
+        let written = component.serialize().map_err(io::Error::other).and_then(|compiled| {
+            let path = self.path(digest);
+            let draft = path.with_extension(format!("draft-{}", std::process::id()));
+            let mut file =
+                File::options().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+            file.write_all(&Sha256::digest(&compiled))?;
+            file.write_all(&compiled)?;
+            std::fs::rename(&draft, &path)
+        });
         if let Err(error) = written {
             tracing::warn!(%error, directory = %self.directory.display(), "compiled plugin not cached");
         }
     }
 
     fn path(&self, digest: &str) -> PathBuf {
-        self.directory
-            .join(format!("{digest}-{:016x}.cwasm", self.engine))
+        self.directory.join(format!("{digest}-{:016x}.cwasm", self.engine))
     }
 }
 

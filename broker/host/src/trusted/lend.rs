@@ -74,16 +74,8 @@ mod tests {
     #[test]
     fn facts_are_lent_for_the_time_of_the_call_and_nested_calls_see_their_own() {
         let (outer, inner) = (facts("outer"), facts("inner"));
-        let outer = Lent {
-            connection: &outer,
-            principal: None,
-            message: None,
-        };
-        let inner = Lent {
-            connection: &inner,
-            principal: None,
-            message: None,
-        };
+        let outer = Lent { connection: &outer, principal: None, message: None };
+        let inner = Lent { connection: &inner, principal: None, message: None };
         assert_eq!(lent_client(), None);
         lend(&outer, || {
             assert_eq!(lent_client().as_deref(), Some("outer"));
@@ -98,11 +90,7 @@ mod tests {
     #[test]
     fn a_panic_takes_the_loan_back() {
         let outer = facts("outer");
-        let outer = Lent {
-            connection: &outer,
-            principal: None,
-            message: None,
-        };
+        let outer = Lent { connection: &outer, principal: None, message: None };
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             lend(&outer, || std::panic::resume_unwind(Box::new("no output")));
         }));

@@ -39,11 +39,7 @@ fn message<R>(read: impl FnOnce(&MessageRef<'_>) -> R) -> Result<R> {
 }
 
 fn check(is_fine: bool, otherwise: &'static str) -> Result<()> {
-    if is_fine {
-        Ok(())
-    } else {
-        Err(Stop::bad(otherwise).into())
-    }
+    if is_fine { Ok(()) } else { Err(Stop::bad(otherwise).into()) }
 }
 
 impl types::Host for State {}
@@ -67,9 +63,7 @@ impl types::HostConnection for State {
 
     fn roles(&mut self, _: Resource<Connection>) -> Result<Vec<String>> {
         principal(|who| {
-            who.map_or_else(Vec::new, |who| {
-                who.roles.iter().map(|role| role.to_string()).collect()
-            })
+            who.map_or_else(Vec::new, |who| who.roles.iter().map(|role| role.to_string()).collect())
         })
     }
 
@@ -150,20 +144,14 @@ impl types::HostMessage for State {
     }
 
     fn set_topic(&mut self, _: Resource<Message>, topic: String) -> Result<()> {
-        check(
-            check_topic_name(&topic).is_ok(),
-            "set-topic with an invalid Topic Name",
-        )?;
+        check(check_topic_name(&topic).is_ok(), "set-topic with an invalid Topic Name")?;
         self.reply.topic = Some(topic);
         Ok(())
     }
 
     fn set_payload(&mut self, _: Resource<Message>, payload: Vec<u8>) -> Result<()> {
         let is_fine = payload.len() <= self.identity.limits.payload_bytes_max;
-        check(
-            is_fine,
-            "set-payload with more bytes than a payload may have",
-        )?;
+        check(is_fine, "set-payload with more bytes than a payload may have")?;
         self.reply.payload = Some(payload);
         Ok(())
     }
@@ -203,10 +191,7 @@ impl types::HostStartup for State {
 
 fn check_name(name: &str) -> Result<()> {
     let is_fine = (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.contains('\0');
-    check(
-        is_fine,
-        "a principal, role or attribute name that is empty, too long or contains NUL",
-    )
+    check(is_fine, "a principal, role or attribute name that is empty, too long or contains NUL")
 }
 
 impl types::HostGrant for State {
@@ -220,10 +205,7 @@ impl types::HostGrant for State {
         check_name(&role)?;
         let roles = &mut self.reply.grant.roles;
         if !roles.iter().any(|known| **known == *role) {
-            check(
-                roles.len() < ROLES_MAX,
-                "more roles than a principal may have",
-            )?;
+            check(roles.len() < ROLES_MAX, "more roles than a principal may have")?;
             roles.push(Arc::from(role));
         }
         Ok(())
@@ -231,16 +213,10 @@ impl types::HostGrant for State {
 
     fn set_attribute(&mut self, _: Resource<Grant>, name: String, value: String) -> Result<()> {
         check_name(&name)?;
-        check(
-            value.len() <= ATTRIBUTE_BYTES_MAX,
-            "an attribute value that is too long",
-        )?;
+        check(value.len() <= ATTRIBUTE_BYTES_MAX, "an attribute value that is too long")?;
         let attributes = &mut self.reply.grant.attributes;
         attributes.retain(|(known, _)| **known != *name);
-        check(
-            attributes.len() < ATTRIBUTES_MAX,
-            "more attributes than a principal may have",
-        )?;
+        check(attributes.len() < ATTRIBUTES_MAX, "more attributes than a principal may have")?;
         attributes.push((name.into_boxed_str(), value.into_boxed_str()));
         Ok(())
     }
@@ -277,9 +253,7 @@ impl log::Host for State {
         let identity = &self.identity;
         let services = &identity.services;
         let now = services.clock.monotonic();
-        services
-            .log
-            .log(now, &identity.tenant, &identity.name, level, &message);
+        services.log.log(now, &identity.tenant, &identity.name, level, &message);
         Ok(())
     }
 }
@@ -307,9 +281,7 @@ impl kv::Host for State {
         ttl_ms: Option<u32>,
     ) -> Result<Result<(), kv::Error>> {
         let (services, limits) = (&self.identity.services, &self.identity.limits.kv);
-        let kept = services
-            .kv
-            .set(key, value, ttl_ms, services.clock.monotonic(), limits);
+        let kept = services.kv.set(key, value, ttl_ms, services.clock.monotonic(), limits);
         Ok(kept.map_err(|error| match error {
             KvError::TooLarge => kv::Error::TooLarge,
             KvError::QuotaExceeded => kv::Error::QuotaExceeded,

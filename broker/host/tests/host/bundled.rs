@@ -19,23 +19,15 @@ fn token_auth_lets_in_who_has_a_token_until_it_expires() {
     };
     assert_eq!(principal.name.as_deref(), Some("device-1"));
     assert_eq!(principal.expires_at_unix_seconds, Some(1_700_000_060));
-    assert_eq!(
-        bench.authenticate("token", Some(b"a password")),
-        AuthVerdict::Next
-    );
+    assert_eq!(bench.authenticate("token", Some(b"a password")), AuthVerdict::Next);
     assert_eq!(bench.authenticate("token", None), AuthVerdict::Next);
 
     let denied = |token: &str| {
         let verdict = bench.authenticate("token", Some(token.as_bytes()));
-        let AuthVerdict::Deny(denial) = verdict else {
-            panic!("{verdict:?}")
-        };
+        let AuthVerdict::Deny(denial) = verdict else { panic!("{verdict:?}") };
         denial.code
     };
-    assert_eq!(
-        denied(&TOKEN.replace("device-1", "device-2")),
-        ReasonCode::BadUserNameOrPassword
-    );
+    assert_eq!(denied(&TOKEN.replace("device-1", "device-2")), ReasonCode::BadUserNameOrPassword);
     bench.clock.advance(60_000);
     assert_eq!(denied(TOKEN), ReasonCode::BadUserNameOrPassword);
 }
@@ -71,14 +63,9 @@ fn json_stamp_stamps_objects_and_refuses_the_rest() {
     };
     let stamped = br#"{"t":21.50,"received_at":1700000000000,"client_id":"device-1"}"#;
     assert_eq!(replacement.payload.as_deref(), Some(&stamped[..]));
-    assert_eq!(
-        (replacement.topic, replacement.qos, replacement.retain),
-        (None, None, None)
-    );
+    assert_eq!((replacement.topic, replacement.qos, replacement.retain), (None, None, None));
     let verdict = bench.publish("t", b"{");
-    let PublishVerdict::Drop(denial) = verdict else {
-        panic!("{verdict:?}")
-    };
+    let PublishVerdict::Drop(denial) = verdict else { panic!("{verdict:?}") };
     assert_eq!(denial.code, ReasonCode::PayloadFormatInvalid);
     assert_eq!(bench.publish("t", b""), PublishVerdict::Pass);
 }

@@ -23,11 +23,7 @@ use crate::support::{Bench, COST, ENGINE, MINIMAL, MISBEHAVE, setup, with_manife
 fn bench(mode: &str, on_fault: OnFault) -> Bench {
     let mut bad = setup("bad", MISBEHAVE, json!({"mode": mode}));
     bad.on_fault = on_fault;
-    Bench::new(vec![
-        setup("good", COST, json!({})),
-        bad,
-        setup("quiet", MINIMAL, json!({})),
-    ])
+    Bench::new(vec![setup("good", COST, json!({})), bad, setup("quiet", MINIMAL, json!({}))])
 }
 
 fn refusal(code: ReasonCode) -> Denial {
@@ -42,10 +38,7 @@ fn check(mode: &str, kind: FaultKind) {
         let answer = bench.authorize("bad", AccessAction::Publish, "t");
         let refused = Verdict::Deny(refusal(ReasonCode::UnspecifiedError));
         assert_eq!((answer.verdict, answer.ttl_ms), (refused, 0));
-        assert_eq!(
-            bench.counted("bad", Hook::Authorize),
-            (call, vec![(kind, call)])
-        );
+        assert_eq!(bench.counted("bad", Hook::Authorize), (call, vec![(kind, call)]));
         let answer = bench.authorize("good", AccessAction::Publish, "t");
         assert_eq!(answer.verdict, Verdict::Allow);
     }
@@ -54,10 +47,7 @@ fn check(mode: &str, kind: FaultKind) {
     assert_eq!(bench.counted("bad", Hook::OnPublish), (1, vec![(kind, 1)]));
     let refused = AuthVerdict::Deny(refusal(ReasonCode::ServerUnavailable));
     assert_eq!(bench.authenticate("bad", Some(b"p")), refused);
-    assert_eq!(
-        bench.counted("bad", Hook::Authenticate),
-        (1, vec![(kind, 1)])
-    );
+    assert_eq!(bench.counted("bad", Hook::Authenticate), (1, vec![(kind, 1)]));
     let allowed = bench.authenticate("good", Some(b"p"));
     assert!(matches!(allowed, AuthVerdict::Allow(_)), "{allowed:?}");
     assert_eq!(bench.counted("good", Hook::Authorize), (2, vec![]));
@@ -87,56 +77,34 @@ fn a_refusal_with_success_or_a_code_below_0x80_is_a_fault() {
 #[test]
 fn memory_ends_at_the_limit_of_the_instance() {
     // Filling 32 MiB may take longer than 10 ms of CPU: whatever comes first ends it.
-    let mut greedy = setup(
-        "bad",
-        MISBEHAVE,
-        json!({"mode": "alloc", "only": "authorize"}),
-    );
+    let mut greedy = setup("bad", MISBEHAVE, json!({"mode": "alloc", "only": "authorize"}));
     greedy.limits.memory_bytes = 4 << 20;
     let mut bench = Bench::new(vec![greedy]);
     let answer = bench.authorize("bad", AccessAction::Publish, "t");
-    assert_eq!(
-        answer.verdict,
-        Verdict::Deny(refusal(ReasonCode::UnspecifiedError))
-    );
-    assert_eq!(
-        bench.counted("bad", Hook::Authorize).1,
-        [(FaultKind::Memory, 1)]
-    );
+    assert_eq!(answer.verdict, Verdict::Deny(refusal(ReasonCode::UnspecifiedError)));
+    assert_eq!(bench.counted("bad", Hook::Authorize).1, [(FaultKind::Memory, 1)]);
 
     let mut bench = self::bench("alloc", OnFault::Refuse);
     bench.authorize("bad", AccessAction::Publish, "t");
     let (_, faults) = bench.counted("bad", Hook::Authorize);
     let kinds: Vec<_> = faults.iter().map(|(kind, _)| *kind).collect();
-    assert!(
-        kinds == [FaultKind::Memory] || kinds == [FaultKind::CpuDeadline],
-        "{kinds:?}"
-    );
+    assert!(kinds == [FaultKind::Memory] || kinds == [FaultKind::CpuDeadline], "{kinds:?}");
 }
 
 #[test]
 fn a_flood_of_log_lines_is_bounded_by_the_deadline() {
     let mut bench = bench("log-flood", OnFault::Refuse);
     bench.authorize("bad", AccessAction::Publish, "t");
-    assert_eq!(
-        bench.counted("bad", Hook::Authorize).1,
-        [(FaultKind::CpuDeadline, 1)]
-    );
+    assert_eq!(bench.counted("bad", Hook::Authorize).1, [(FaultKind::CpuDeadline, 1)]);
 }
 
 #[test]
 fn success_drops_a_message_and_refuses_nothing_else() {
     let mut bench = bench("denial-success", OnFault::Refuse);
     let answer = bench.authorize("bad", AccessAction::Subscribe, "t");
-    assert_eq!(
-        answer.verdict,
-        Verdict::Deny(refusal(ReasonCode::UnspecifiedError))
-    );
+    assert_eq!(answer.verdict, Verdict::Deny(refusal(ReasonCode::UnspecifiedError)));
     let verdict = bench.authenticate("bad", None);
-    assert_eq!(
-        verdict,
-        AuthVerdict::Deny(refusal(ReasonCode::ServerUnavailable))
-    );
+    assert_eq!(verdict, AuthVerdict::Deny(refusal(ReasonCode::ServerUnavailable)));
     let verdict = bench.publish("t", b"payload");
     assert_eq!(verdict, PublishVerdict::Drop(refusal(ReasonCode::Success)));
     assert_eq!(bench.counted("bad", Hook::OnPublish).1, []);
@@ -160,11 +128,7 @@ fn a_topic_that_is_none_is_a_fault_and_never_gets_out() {
         let verdict = bench.publish("t", b"payload");
         let refused = PublishVerdict::Drop(refusal(ReasonCode::UnspecifiedError));
         assert_eq!(verdict, refused, "{mode}");
-        assert_eq!(
-            bench.counted("bad", Hook::OnPublish).1,
-            [(FaultKind::BadAnswer, 1)],
-            "{mode}"
-        );
+        assert_eq!(bench.counted("bad", Hook::OnPublish).1, [(FaultKind::BadAnswer, 1)], "{mode}");
     }
 }
 
@@ -175,57 +139,35 @@ fn a_payload_above_the_limit_is_a_fault() {
     bad.limits.call_cpu *= 10;
     let mut bench = Bench::new(vec![bad]);
     let verdict = bench.publish("t", b"payload");
-    assert_eq!(
-        verdict,
-        PublishVerdict::Drop(refusal(ReasonCode::UnspecifiedError))
-    );
-    assert_eq!(
-        bench.counted("bad", Hook::OnPublish).1,
-        [(FaultKind::BadAnswer, 1)]
-    );
+    assert_eq!(verdict, PublishVerdict::Drop(refusal(ReasonCode::UnspecifiedError)));
+    assert_eq!(bench.counted("bad", Hook::OnPublish).1, [(FaultKind::BadAnswer, 1)]);
 }
 
 #[test]
 fn a_nonsense_principal_is_a_refusal() {
     let bench = bench("grant-nonsense", OnFault::Refuse);
     let verdict = bench.authenticate("bad", None);
-    assert_eq!(
-        verdict,
-        AuthVerdict::Deny(refusal(ReasonCode::ServerUnavailable))
-    );
-    assert_eq!(
-        bench.counted("bad", Hook::Authenticate).1,
-        [(FaultKind::BadAnswer, 1)]
-    );
+    assert_eq!(verdict, AuthVerdict::Deny(refusal(ReasonCode::ServerUnavailable)));
+    assert_eq!(bench.counted("bad", Hook::Authenticate).1, [(FaultKind::BadAnswer, 1)]);
 }
 
 #[test]
 fn a_ttl_is_capped() {
     let mut bench = bench("ttl-max", OnFault::Refuse);
     let answer = bench.authorize("bad", AccessAction::Publish, "t");
-    assert_eq!(
-        (answer.verdict, answer.ttl_ms),
-        (Verdict::Allow, CACHE_TTL_MS_MAX)
-    );
+    assert_eq!((answer.verdict, answer.ttl_ms), (Verdict::Allow, CACHE_TTL_MS_MAX));
 }
 
 #[test]
 fn the_declared_policy_passes_messages_but_never_identity_or_access() {
     for mode in ["panic", "loop", "topic-nul"] {
         let mut bench = bench(mode, OnFault::Pass);
-        assert_eq!(
-            bench.publish("t", b"payload"),
-            PublishVerdict::Pass,
-            "{mode}"
-        );
+        assert_eq!(bench.publish("t", b"payload"), PublishVerdict::Pass, "{mode}");
     }
     let mut bench = bench("panic", OnFault::Pass);
     let answer = bench.authorize("bad", AccessAction::Publish, "t");
     assert!(matches!(answer.verdict, Verdict::Deny(_)), "{answer:?}");
-    assert!(matches!(
-        bench.authenticate("bad", None),
-        AuthVerdict::Deny(_)
-    ));
+    assert!(matches!(bench.authenticate("bad", None), AuthVerdict::Deny(_)));
 }
 
 #[test]
@@ -239,9 +181,7 @@ fn a_plugin_that_does_not_start_is_not_activated_and_is_named() {
         let mut bad = setup("bad", MISBEHAVE, json!({"mode": mode}));
         bad.limits.init_cpu /= 20;
         let error = Bench::try_new(vec![good, bad]).err().unwrap();
-        let ActivateError::Start { name, text: found } = error else {
-            panic!("{error}")
-        };
+        let ActivateError::Start { name, text: found } = error else { panic!("{error}") };
         assert_eq!(&*name, "bad");
         assert!(found.starts_with(text), "{found}");
     }
@@ -252,13 +192,7 @@ fn hand_made(sections: &[&[u8]]) -> Vec<u8> {
     let module = [b"\0asm\x01\0\0\0", sections.concat().as_slice()].concat();
     let length = u8::try_from(module.len()).unwrap();
     let instantiate = [2, 4, 1, 0, 0, 0];
-    let component = [
-        b"\0asm\x0d\0\x01\0",
-        &[1, length][..],
-        &module,
-        &instantiate,
-    ]
-    .concat();
+    let component = [b"\0asm\x0d\0\x01\0", &[1, length][..], &module, &instantiate].concat();
     let manifest = "manifest = 1\nid = \"x\"\nversion = \"1.0.0\"\ndescription = \"d\"\nhooks = []";
     with_manifests(&component, &[manifest])
 }
@@ -282,20 +216,14 @@ fn code_that_runs_before_init_is_bounded_as_well() {
         bad.plugin = Plugin::load(&ENGINE, &hand_made(sections)).unwrap();
         bad.limits.init_cpu /= 20;
         let error = Bench::try_new(vec![bad]).err().unwrap();
-        let ActivateError::Start { text: found, .. } = error else {
-            panic!("{error}")
-        };
+        let ActivateError::Start { text: found, .. } = error else { panic!("{error}") };
         assert!(found.starts_with(text), "{found}");
     }
 }
 
 #[test]
 fn an_instance_with_a_slow_init_is_made_off_the_worker() {
-    let mut slow = setup(
-        "slow",
-        MISBEHAVE,
-        json!({"mode": "panic", "only": "authorize"}),
-    );
+    let mut slow = setup("slow", MISBEHAVE, json!({"mode": "panic", "only": "authorize"}));
     slow.limits.inline_init_cpu = Duration::ZERO;
     let mut bench = Bench::new(vec![slow]);
     bench.authorize("slow", AccessAction::Publish, "t");
@@ -312,10 +240,7 @@ fn an_instance_with_a_slow_init_is_made_off_the_worker() {
         thread::yield_now();
     }
     let (_, faults) = bench.counted("slow", Hook::OnPublish);
-    assert!(
-        faults.iter().all(|(kind, _)| *kind == FaultKind::NotReady),
-        "{faults:?}"
-    );
+    assert!(faults.iter().all(|(kind, _)| *kind == FaultKind::NotReady), "{faults:?}");
     assert!(!bench.active.stats()[0].is_quarantined);
 }
 
@@ -329,12 +254,7 @@ fn a_configuration_that_the_schema_refuses_is_not_activated() {
     );
     let twice = || setup("same", COST, json!({}));
     let error = Bench::try_new(vec![twice(), twice()]).err().unwrap();
-    assert_eq!(
-        error,
-        ActivateError::SameName {
-            name: Arc::from("same")
-        }
-    );
+    assert_eq!(error, ActivateError::SameName { name: Arc::from("same") });
 }
 
 #[test]

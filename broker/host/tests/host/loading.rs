@@ -38,52 +38,27 @@ fn patched(component: &[u8], from: &str, to: &str) -> Vec<u8> {
 fn a_plugin_says_what_it_is_before_it_runs() {
     let plugin = plugin(COST);
     let manifest = plugin.manifest();
-    assert_eq!(
-        (manifest.id.as_str(), manifest.version.as_str()),
-        ("cost", "0.1.0")
-    );
-    assert_eq!(
-        plugin.hooks(),
-        [Hook::Authenticate, Hook::Authorize, Hook::OnPublish]
-    );
-    assert_eq!(
-        manifest.capabilities,
-        [Capability::Clock, Capability::Kv, Capability::Log]
-    );
+    assert_eq!((manifest.id.as_str(), manifest.version.as_str()), ("cost", "0.1.0"));
+    assert_eq!(plugin.hooks(), [Hook::Authenticate, Hook::Authorize, Hook::OnPublish]);
+    assert_eq!(manifest.capabilities, [Capability::Clock, Capability::Kv, Capability::Log]);
     assert_eq!(plugin.digest().len(), 64);
-    assert_eq!(
-        plugin.check_config(&serde_json::json!({"mode": "kv"})),
-        Ok(())
-    );
-    assert!(
-        plugin
-            .check_config(&serde_json::json!({"mode": "KV"}))
-            .is_err()
-    );
+    assert_eq!(plugin.check_config(&serde_json::json!({"mode": "kv"})), Ok(()));
+    assert!(plugin.check_config(&serde_json::json!({"mode": "KV"})).is_err());
 }
 
 #[test]
 fn what_is_no_component_is_refused_by_what_it_is() {
     check(b"", LoadError::NotWasm);
     check(&component("fixtures/minimal/not-wasm"), LoadError::NotWasm);
-    check(
-        &component("fixtures/minimal/core-module"),
-        LoadError::CoreModule,
-    );
-    check(
-        &component("fixtures/minimal/no-manifest"),
-        LoadError::NoManifest,
-    );
+    check(&component("fixtures/minimal/core-module"), LoadError::CoreModule);
+    check(&component("fixtures/minimal/no-manifest"), LoadError::NoManifest);
 }
 
 #[test]
 fn a_damaged_component_is_refused_at_every_cut() {
     let bytes = component(MINIMAL);
     for length in (0..bytes.len()).step_by(97) {
-        assert!(
-            Plugin::load(&ENGINE, &bytes[..length]).is_err(),
-            "{length} bytes"
-        );
+        assert!(Plugin::load(&ENGINE, &bytes[..length]).is_err(), "{length} bytes");
     }
 }
 
@@ -104,16 +79,12 @@ fn a_manifest_has_to_keep_its_word() {
     let minimal = component(MINIMAL);
     check(
         &component("fixtures/minimal/missing-export"),
-        LoadError::MissingExport {
-            hook: Hook::OnPublish,
-        },
+        LoadError::MissingExport { hook: Hook::OnPublish },
     );
     let no_hooks = format!("{MANIFEST}hooks = []\n");
     check(
         &with_manifests(&minimal, &[&no_hooks]),
-        LoadError::UndeclaredExport {
-            hook: Hook::Authorize,
-        },
+        LoadError::UndeclaredExport { hook: Hook::Authorize },
     );
     let no_capability = format!(
         "{MANIFEST}hooks = [\"authenticate\", \"authorize\", \"on-publish\"]\n\
@@ -121,56 +92,27 @@ fn a_manifest_has_to_keep_its_word() {
     );
     check(
         &with_manifests(&component(COST), &[&no_capability]),
-        LoadError::CapabilityNotDeclared {
-            capability: Capability::Clock,
-        },
+        LoadError::CapabilityNotDeclared { capability: Capability::Clock },
     );
-    check(
-        &with_manifests(&minimal, &[&no_hooks, &no_hooks]),
-        LoadError::ManifestTwice,
-    );
+    check(&with_manifests(&minimal, &[&no_hooks, &no_hooks]), LoadError::ManifestTwice);
 }
 
 #[test]
 fn imports_that_are_not_ours_are_refused() {
     let minimal = component(MINIMAL);
     let foreign = patched(&minimal, "wasmqtt:plugin/types@", "wasi:filesystem/types");
-    let foreign = Plugin::load(&ENGINE, &foreign)
-        .err()
-        .map(|error| error.code());
+    let foreign = Plugin::load(&ENGINE, &foreign).err().map(|error| error.code());
     // A name without its `@` is no valid name.
     assert_eq!(foreign, Some("plugin-invalid"));
-    let foreign = patched(
-        &minimal,
-        "wasmqtt:plugin/types@0.1.0",
-        "wasi:sockets/network@0.1.0",
-    );
-    check(
-        &foreign,
-        LoadError::ForeignImport {
-            import: "wasi:sockets/network@0.1.0".to_owned(),
-        },
-    );
-    let unknown = patched(
-        &minimal,
-        "wasmqtt:plugin/types@0.1.0",
-        "wasmqtt:plugin/files@0.1.0",
-    );
-    check(
-        &unknown,
-        LoadError::ForeignImport {
-            import: "wasmqtt:plugin/files@0.1.0".to_owned(),
-        },
-    );
+    let foreign = patched(&minimal, "wasmqtt:plugin/types@0.1.0", "wasi:sockets/network@0.1.0");
+    check(&foreign, LoadError::ForeignImport { import: "wasi:sockets/network@0.1.0".to_owned() });
+    let unknown = patched(&minimal, "wasmqtt:plugin/types@0.1.0", "wasmqtt:plugin/files@0.1.0");
+    check(&unknown, LoadError::ForeignImport { import: "wasmqtt:plugin/files@0.1.0".to_owned() });
 }
 
 #[test]
 fn a_function_that_the_contract_does_not_have_is_refused() {
-    let other = patched(
-        &component(COST),
-        "cache-hint.set-ttl-ms",
-        "cache-hint.set-ttl-ns",
-    );
+    let other = patched(&component(COST), "cache-hint.set-ttl-ms", "cache-hint.set-ttl-ns");
     let error = Plugin::load(&ENGINE, &other).err().unwrap();
     assert_eq!(error.code(), "plugin-incompatible");
     assert!(error.to_string().contains("set-ttl-ns"), "{error}");
@@ -188,64 +130,29 @@ fn a_manifest_error_names_its_place() {
     };
     let check = |text: &str, line: usize, column: usize, message: &str| {
         let error = manifest(&format!("{MANIFEST}{text}"));
-        let expected = ManifestError {
-            line,
-            column,
-            message: error.message.clone(),
-        };
+        let expected = ManifestError { line, column, message: error.message.clone() };
         assert_eq!(error, expected);
         assert!(error.message.contains(message), "{error}");
     };
-    check(
-        "hooks = [\"on-pub\"]",
-        5,
-        10,
-        "unknown hook `on-pub`; this broker knows: authenticate",
-    );
-    check(
-        "hooks = [\"authorize\", \"authorize\"]",
-        5,
-        23,
-        "named twice",
-    );
+    check("hooks = [\"on-pub\"]", 5, 10, "unknown hook `on-pub`; this broker knows: authenticate");
+    check("hooks = [\"authorize\", \"authorize\"]", 5, 23, "named twice");
     check("hooks = []\ncolour = 1", 6, 1, "unknown field `colour`");
-    check(
-        "hooks = []\n[on-publish]\ntopics = [\"#\"]",
-        6,
-        1,
-        "needs \"on-publish\"",
-    );
-    check(
-        "hooks = [\"on-publish\"]\n[on-publish]\ntopics = [\"a\", \"b/#/c\"]",
-        7,
-        16,
-        "`b/#/c`",
-    );
+    check("hooks = []\n[on-publish]\ntopics = [\"#\"]", 6, 1, "needs \"on-publish\"");
+    check("hooks = [\"on-publish\"]\n[on-publish]\ntopics = [\"a\", \"b/#/c\"]", 7, 16, "`b/#/c`");
     check("hooks = []\n[limits]\nmemory-mib = 0", 7, 14, "1 to 4096");
-    check(
-        "hooks = []\n[config]\npattern = \"x\"",
-        6,
-        1,
-        "keyword `pattern`",
-    );
+    check("hooks = []\n[config]\npattern = \"x\"", 6, 1, "keyword `pattern`");
     check("hooks = 1", 5, 9, "invalid type");
     for (text, message) in [
         (
             "manifest = 2\nid = \"x\"\nversion = \"1.0.0\"\ndescription = \"d\"\nhooks = []",
             "format 1",
         ),
-        (
-            "manifest = 1\nid = \"-\"\nversion = \"1.0.0\"\ndescription = \"d\"\nhooks = []",
-            "`id`",
-        ),
+        ("manifest = 1\nid = \"-\"\nversion = \"1.0.0\"\ndescription = \"d\"\nhooks = []", "`id`"),
         (
             "manifest = 1\nid = \"x\"\nversion = \"1.0\"\ndescription = \"d\"\nhooks = []",
             "semantic",
         ),
-        (
-            "manifest = 1\nid = \"x\"\nversion = \"1.0.0\"\ndescription = \"\"\nhooks = []",
-            "200",
-        ),
+        ("manifest = 1\nid = \"x\"\nversion = \"1.0.0\"\ndescription = \"\"\nhooks = []", "200"),
         ("manifest = 1\nid = \"x\"", "missing field"),
     ] {
         let error = manifest(text);

@@ -144,10 +144,7 @@ impl Bench {
             .map(|setup| Arc::clone(&setup.name))
             .collect();
         let active = ActivePlugins::activate(&services, setups, &chain)?;
-        let principal = Principal {
-            name: Some(Arc::from("alice")),
-            ..Principal::default()
-        };
+        let principal = Principal { name: Some(Arc::from("alice")), ..Principal::default() };
         Ok(Self {
             worker: active.worker(),
             active,
@@ -162,13 +159,7 @@ impl Bench {
         let index = self.active.find(plugin, Hook::Authenticate).unwrap();
         let connection = Arc::clone(&self.connection);
         let password = password.map(Box::from);
-        self.active.authenticate(
-            index,
-            &AuthenticateRequest {
-                connection,
-                password,
-            },
-        )
+        self.active.authenticate(index, &AuthenticateRequest { connection, password })
     }
 
     #[track_caller]
@@ -223,11 +214,7 @@ impl Bench {
     pub(crate) fn counted(&self, plugin: &str, hook: Hook) -> (u64, Vec<(FaultKind, u64)>) {
         let stats = self.active.stats();
         let plugin = stats.iter().find(|stats| *stats.name == *plugin).unwrap();
-        let hook = plugin
-            .hooks
-            .iter()
-            .find(|stats| stats.hook == hook)
-            .unwrap();
+        let hook = plugin.hooks.iter().find(|stats| stats.hook == hook).unwrap();
         (hook.calls, hook.faults.clone())
     }
 }

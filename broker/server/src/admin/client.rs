@@ -99,9 +99,8 @@ impl Client {
                 },
             }
         };
-        let (status, bytes) = tokio::time::timeout(ANSWER_WAIT, answer)
-            .await
-            .map_err(|_| CallError::Late)??;
+        let (status, bytes) =
+            tokio::time::timeout(ANSWER_WAIT, answer).await.map_err(|_| CallError::Late)??;
         if status.is_success() {
             return serde_json::from_slice(&bytes).map_err(|error| broken(&error));
         }
@@ -111,9 +110,7 @@ impl Client {
 }
 
 fn json(body: &impl Serialize) -> Result<Body, CallError> {
-    serde_json::to_vec(body)
-        .map(Body::from)
-        .map_err(|error| broken(&error))
+    serde_json::to_vec(body).map(Body::from).map_err(|error| broken(&error))
 }
 
 fn broken(error: &impl std::fmt::Display) -> CallError {
@@ -124,16 +121,11 @@ async fn over_socket(
     socket: &Path,
     request: Request<Body>,
 ) -> Result<(StatusCode, Vec<u8>), CallError> {
-    let stream = UnixStream::connect(socket)
-        .await
-        .map_err(|error| broken(&error))?;
+    let stream = UnixStream::connect(socket).await.map_err(|error| broken(&error))?;
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|error| broken(&error))?;
     let exchange = async {
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(|error| broken(&error))?;
+        let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
         read(response).await
     };
     let mut exchange = std::pin::pin!(exchange);
@@ -153,11 +145,7 @@ where
     B::Error: std::fmt::Display,
 {
     let status = response.status();
-    let body = response
-        .into_body()
-        .collect()
-        .await
-        .map_err(|error| broken(&error))?;
+    let body = response.into_body().collect().await.map_err(|error| broken(&error))?;
     Ok((status, body.to_bytes().to_vec()))
 }
 

@@ -37,14 +37,7 @@ impl IntoResponse for ServiceError {
             Fault::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Fault::Failed => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        (
-            status,
-            Json(ErrorBody {
-                error: self.error,
-                hint: self.hint,
-            }),
-        )
-            .into_response()
+        (status, Json(ErrorBody { error: self.error, hint: self.hint })).into_response()
     }
 }
 
@@ -76,10 +69,7 @@ pub(crate) struct Done {}
 /// The body, or what is wrong with it.
 fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, ServiceError> {
     serde_json::from_slice(bytes).map_err(|error| {
-        ServiceError::new(
-            Fault::Invalid,
-            format!("the request's body is not usable: {error}"),
-        )
+        ServiceError::new(Fault::Invalid, format!("the request's body is not usable: {error}"))
     })
 }
 
@@ -147,10 +137,7 @@ async fn rule_remove(
 ) -> Answer<Done> {
     let tenant = service.tenant(&tenant).await?;
     let id = id.parse().map_err(|_| {
-        ServiceError::invalid(
-            format!("\"{id}\" is not the number of a rule"),
-            "see /rules",
-        )
+        ServiceError::invalid(format!("\"{id}\" is not the number of a rule"), "see /rules")
     })?;
     service.rule_remove(tenant, id).await?;
     Ok(Json(Done {}))

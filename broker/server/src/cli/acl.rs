@@ -22,33 +22,20 @@ pub(crate) async fn run(
         Acl::Deny(rule) => add(directory, "deny", rule, as_json).await?,
         Acl::List => {
             let session = Session::open(directory, Needs::Directory).await?;
-            list(
-                &session.tenant_get::<Vec<RuleView>>("/rules").await?,
-                as_json,
-            )?;
+            list(&session.tenant_get::<Vec<RuleView>>("/rules").await?, as_json)?;
         }
         Acl::Rm { id } => {
             let session = Session::open(directory, Needs::Directory).await?;
             let Done {} = session.tenant_delete(&format!("/rules/{id}")).await?;
             say(format!("removed rule {id}"))?;
         }
-        Acl::Check {
-            user,
-            client_id,
-            action,
-            topic,
-        } => {
+        Acl::Check { user, client_id, action, topic } => {
             let action = match action {
                 CheckAction::Publish => "publish",
                 CheckAction::Subscribe => "subscribe",
             };
             let user = Some(user).filter(|user| user != "-");
-            let request = CheckRequest {
-                user,
-                client_id,
-                action: action.to_owned(),
-                topic,
-            };
+            let request = CheckRequest { user, client_id, action: action.to_owned(), topic };
             let session = Session::open(directory, Needs::Plugins).await?;
             let answer: CheckAnswer = session.tenant_post("/check", &request).await?;
             if as_json {
@@ -56,43 +43,28 @@ pub(crate) async fn run(
             } else {
                 show(&request, &answer)?;
             }
-            return Ok(if answer.allowed {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            });
+            return Ok(if answer.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 async fn add(directory: &Path, effect: &str, rule: Rule, as_json: bool) -> Result<(), Failure> {
-    let Rule {
-        action,
-        pattern,
-        to,
-    } = rule;
+    let Rule { action, pattern, to } = rule;
     let actions = match action {
         RuleAction::Publish => "publish",
         RuleAction::Subscribe => "subscribe",
         RuleAction::All => "all",
     };
-    let request = NewRuleRequest {
-        effect: effect.to_owned(),
-        actions: actions.to_owned(),
-        pattern,
-        to,
-    };
+    let request =
+        NewRuleRequest { effect: effect.to_owned(), actions: actions.to_owned(), pattern, to };
     let session = Session::open(directory, Needs::Directory).await?;
     let added: AddedRule = session.tenant_post("/rules", &request).await?;
     if as_json {
         return json(&added);
     }
     let NewRuleRequest { pattern, to, .. } = request;
-    say(format!(
-        "rule {}: {effect} {actions} {pattern} to {to}",
-        added.id
-    ))
+    say(format!("rule {}: {effect} {actions} {pattern} to {to}", added.id))
 }
 
 fn list(rules: &[RuleView], as_json: bool) -> Result<(), Failure> {
@@ -105,14 +77,7 @@ fn list(rules: &[RuleView], as_json: bool) -> Result<(), Failure> {
     let rows: Vec<[String; 5]> = rules
         .iter()
         .map(|rule| {
-            let RuleView {
-                id,
-                effect,
-                actions,
-                pattern,
-                to,
-                ..
-            } = rule.clone();
+            let RuleView { id, effect, actions, pattern, to, .. } = rule.clone();
             [id.to_string(), effect, actions, pattern, to]
         })
         .collect();
@@ -120,17 +85,10 @@ fn list(rules: &[RuleView], as_json: bool) -> Result<(), Failure> {
 }
 
 fn show(request: &CheckRequest, answer: &CheckAnswer) -> Result<(), Failure> {
-    let CheckRequest {
-        user,
-        client_id,
-        action,
-        topic,
-    } = request;
+    let CheckRequest { user, client_id, action, topic } = request;
     let user = user.as_deref().unwrap_or("anonymous");
     let word = if answer.allowed { "allow" } else { "deny" };
-    say(format!(
-        "{word}: {user} as client {client_id}, {action} {topic}"
-    ))?;
+    say(format!("{word}: {user} as client {client_id}, {action} {topic}"))?;
     say(format!("decided by {}", answer.decided_by))?;
     let rows: Vec<[String; 3]> = answer
         .steps

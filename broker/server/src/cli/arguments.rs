@@ -71,12 +71,7 @@ pub(crate) struct Run {
     #[arg(long)]
     pub dev: bool,
     /// With --dev: the port; 0 takes a free one
-    #[arg(
-        long,
-        requires = "dev",
-        conflicts_with = "root",
-        default_value_t = 1883
-    )]
+    #[arg(long, requires = "dev", conflicts_with = "root", default_value_t = 1883)]
     pub port: u16,
     /// With --dev: threads that serve connections [default: one a core]
     #[arg(long, requires = "dev", conflicts_with = "root", value_parser = clap::value_parser!(u16).range(1..=1024))]

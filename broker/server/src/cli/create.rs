@@ -63,11 +63,7 @@ pub(crate) async fn make(
         .map_err(Failure::from_start)?;
     let [admin, demo] = passwords;
     if as_json {
-        let user = |name, kind, password| CreatedUser {
-            name,
-            kind,
-            password,
-        };
+        let user = |name, kind, password| CreatedUser { name, kind, password };
         let users = [user(ADMIN, "admin", admin), user(DEMO, "device", demo)];
         json(&Created { directory, users })?;
     } else {
@@ -88,15 +84,7 @@ async fn fill(layout: Layout, passwords: &[String; 2]) -> anyhow::Result<()> {
     for (name, kind, roles, password) in users {
         let password = Some(pool.hash(password.as_bytes()).await?);
         directory
-            .user_add(
-                tenant,
-                NewUser {
-                    name: name.to_owned(),
-                    kind,
-                    roles,
-                    password,
-                },
-            )
+            .user_add(tenant, NewUser { name: name.to_owned(), kind, roles, password })
             .await?;
     }
     let everything = NewRule {
@@ -122,10 +110,7 @@ async fn fill(layout: Layout, passwords: &[String; 2]) -> anyhow::Result<()> {
 fn welcome(directory: &Path, bind: SocketAddr, next: Next, admin: &str, demo: &str) -> String {
     let shown = shell_word(&directory.display().to_string());
     let program = shell_word(&program(std::env::args_os().next()));
-    let publish = format!(
-        "mosquitto_pub{} -V 5 -q 1 -i {DEMO} -u {DEMO} -P {demo}",
-        place(bind)
-    );
+    let publish = format!("mosquitto_pub{} -V 5 -q 1 -i {DEMO} -u {DEMO} -P {demo}", place(bind));
     let start = match next {
         Next::Start => {
             format!("Start it:\n  {program} run {shown}\n\nThen try it from another terminal:")
@@ -157,9 +142,7 @@ The passwords are shown this once. Set another: {program} -C {shown} user passwd
 /// The program as it was called, where that was by its path: the commands can be pasted.
 fn program(called: Option<OsString>) -> String {
     let called = called.and_then(|name| name.into_string().ok());
-    called
-        .filter(|name| name.contains('/'))
-        .unwrap_or_else(|| "wasmqtt".to_owned())
+    called.filter(|name| name.contains('/')).unwrap_or_else(|| "wasmqtt".to_owned())
 }
 
 /// Where a client on this machine finds that address, as mosquitto_pub's options.
@@ -194,10 +177,7 @@ mod tests {
 
     #[test]
     fn the_program_is_shown_as_it_was_called() {
-        assert_eq!(
-            program(Some("./target/release/wasmqtt".into())),
-            "./target/release/wasmqtt"
-        );
+        assert_eq!(program(Some("./target/release/wasmqtt".into())), "./target/release/wasmqtt");
         assert_eq!(program(Some("wasmqtt".into())), "wasmqtt");
         assert_eq!(program(None), "wasmqtt");
     }

@@ -24,20 +24,12 @@ pub(crate) struct Failure {
 impl Failure {
     /// Exit code 1: asked rightly, refused or failed.
     pub(crate) fn refused(error: impl Display) -> Self {
-        Self {
-            exit: 1,
-            error: error.to_string(),
-            hint: None,
-            problems: None,
-        }
+        Self { exit: 1, error: error.to_string(), hint: None, problems: None }
     }
 
     /// Exit code 2: usage, configuration or start-up.
     pub(crate) fn start(error: impl Display) -> Self {
-        Self {
-            exit: 2,
-            ..Self::refused(error)
-        }
+        Self { exit: 2, ..Self::refused(error) }
     }
 
     /// What to do about it.
@@ -57,10 +49,7 @@ impl Failure {
             Err(error) => error,
         };
         match error.downcast::<ServiceError>() {
-            Ok(error) => Self {
-                exit: 2,
-                ..Self::from(error)
-            },
+            Ok(error) => Self { exit: 2, ..Self::from(error) },
             Err(error) => Self::start(format!("{error:#}")),
         }
     }
@@ -70,20 +59,11 @@ impl Failure {
         let mut stderr = std::io::stderr().lock();
         let written = match &self.problems {
             Some(problems) => {
-                write!(
-                    stderr,
-                    "{}",
-                    problems.render(std::io::stderr().is_terminal())
-                )
+                write!(stderr, "{}", problems.render(std::io::stderr().is_terminal()))
             }
             None => {
                 let hint = self.hint.iter().map(|hint| format!("  hint: {hint}\n"));
-                write!(
-                    stderr,
-                    "error: {}\n{}",
-                    self.error,
-                    hint.collect::<String>()
-                )
+                write!(stderr, "error: {}\n{}", self.error, hint.collect::<String>())
             }
         };
         // Nobody reads: the exit code still says it.
@@ -94,19 +74,13 @@ impl Failure {
 
 impl From<Box<Problems>> for Failure {
     fn from(problems: Box<Problems>) -> Self {
-        Self {
-            problems: Some(problems),
-            ..Self::start("the configuration is not usable")
-        }
+        Self { problems: Some(problems), ..Self::start("the configuration is not usable") }
     }
 }
 
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
-        Self::from(Box::new(Problems {
-            sources: Sources::default(),
-            list: vec![problem],
-        }))
+        Self::from(Box::new(Problems { sources: Sources::default(), list: vec![problem] }))
     }
 }
 
@@ -137,10 +111,7 @@ impl From<StoreError> for Failure {
 impl From<ServiceError> for Failure {
     fn from(error: ServiceError) -> Self {
         let failure = Self::refused(&error);
-        Self {
-            hint: error.hint,
-            ..failure
-        }
+        Self { hint: error.hint, ..failure }
     }
 }
 
@@ -148,10 +119,7 @@ impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
         let failure = Self::refused(&error);
         match error {
-            CallError::Refused(body) => Self {
-                hint: body.hint,
-                ..failure
-            },
+            CallError::Refused(body) => Self { hint: body.hint, ..failure },
             CallError::Broken(_) | CallError::Late => failure,
         }
     }

@@ -25,11 +25,7 @@ pub(crate) const TENANT: &str = "default";
 
 /// Does what the arguments say; the exit code where that is no failure.
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
-    let Arguments {
-        directory,
-        json,
-        command,
-    } = arguments;
+    let Arguments { directory, json, command } = arguments;
     match command {
         Command::Run(run) => run::run(run, directory, json).map(|()| ExitCode::SUCCESS),
         Command::Create(create) => {
@@ -75,8 +71,6 @@ fn find(directory: Option<PathBuf>) -> Result<PathBuf, Failure> {
     if PathBuf::from("broker.toml").is_file() {
         return Ok(PathBuf::from("."));
     }
-    Err(
-        Failure::start("which broker? The working directory has no broker.toml")
-            .hint("name its directory: wasmqtt -C DIR …"),
-    )
+    Err(Failure::start("which broker? The working directory has no broker.toml")
+        .hint("name its directory: wasmqtt -C DIR …"))
 }

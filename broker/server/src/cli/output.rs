@@ -45,10 +45,7 @@ pub(crate) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -
         }
     }
     let line = |cells: [&str; N]| {
-        let padded = cells
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}"));
+        let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     let mut lines = vec![line(headings)];
@@ -69,11 +66,7 @@ pub(crate) fn utc(seconds: i64) -> String {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     let (hour, minute) = (second_of_day / 3_600, second_of_day % 3_600 / 60);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
@@ -87,19 +80,9 @@ pub(crate) fn duration(seconds: u64) -> String {
         ("min", seconds / 60 % 60),
         ("s", seconds % 60),
     ];
-    let first = units
-        .iter()
-        .position(|(_, count)| *count > 0)
-        .unwrap_or(units.len() - 1);
-    let shown = units
-        .iter()
-        .skip(first)
-        .take(2)
-        .filter(|(_, count)| *count > 0 || seconds == 0);
-    shown
-        .map(|(unit, count)| format!("{count} {unit}"))
-        .collect::<Vec<_>>()
-        .join(" ")
+    let first = units.iter().position(|(_, count)| *count > 0).unwrap_or(units.len() - 1);
+    let shown = units.iter().skip(first).take(2).filter(|(_, count)| *count > 0 || seconds == 0);
+    shown.map(|(unit, count)| format!("{count} {unit}")).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -108,10 +91,7 @@ mod tests {
 
     #[test]
     fn a_table_is_as_wide_as_its_cells() {
-        let rows = [
-            ["a".to_owned(), "bb".to_owned()],
-            ["Jürgen".to_owned(), String::new()],
-        ];
+        let rows = [["a".to_owned(), "bb".to_owned()], ["Jürgen".to_owned(), String::new()]];
         assert_eq!(table(["NAME", "X"], &rows), "NAME    X\na       bb\nJürgen");
     }
 

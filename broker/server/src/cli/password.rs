@@ -18,16 +18,12 @@ pub(crate) fn read(from: &PasswordFrom, name: &str) -> Result<String, Failure> {
         return first_line(io::stdin().lock());
     }
     let Ok(terminal) = OpenOptions::new().read(true).write(true).open("/dev/tty") else {
-        return Err(
-            Failure::start("there is no terminal to ask for the password on")
-                .hint("give it on standard input: --password-stdin"),
-        );
+        return Err(Failure::start("there is no terminal to ask for the password on")
+            .hint("give it on standard input: --password-stdin"));
     };
     let password = ask(&terminal, &format!("Password for {name}: "))?;
     if password != ask(&terminal, "Again: ")? {
-        return Err(Failure::refused(
-            "the two passwords differ; nothing was changed",
-        ));
+        return Err(Failure::refused("the two passwords differ; nothing was changed"));
     }
     Ok(password)
 }
@@ -96,10 +92,7 @@ mod tests {
         assert_eq!(first_line(&b" a b \r\nsecond"[..]).unwrap(), " a b ");
         assert_eq!(first_line(&b"no end"[..]).unwrap(), "no end");
         let longest = "x".repeat(PASSWORD_BYTES_MAX);
-        assert_eq!(
-            first_line(format!("{longest}\r\n").as_bytes()).unwrap(),
-            longest
-        );
+        assert_eq!(first_line(format!("{longest}\r\n").as_bytes()).unwrap(), longest);
     }
 
     #[test]

@@ -35,10 +35,7 @@ pub(crate) async fn list(session: &Session, as_json: bool) -> Result<(), Failure
             [plugin.name, version, hooks, orders, plugin.source]
         })
         .collect();
-    say(table(
-        ["NAME", "VERSION", "HOOKS", "ORDERS", "SOURCE"],
-        &rows,
-    ))
+    say(table(["NAME", "VERSION", "HOOKS", "ORDERS", "SOURCE"], &rows))
 }
 
 /// `plugin check FILE`
@@ -46,11 +43,7 @@ pub(crate) fn check(file: &Path, as_json: bool) -> Result<(), Failure> {
     let bytes = read_component(file)?;
     let engine = Engine::new().map_err(Failure::start)?;
     let plugin = Plugin::load(&engine, &bytes).map_err(|error| {
-        let text = format!(
-            "{} is not usable: {error} [{}]",
-            file.display(),
-            error.code()
-        );
+        let text = format!("{} is not usable: {error} [{}]", file.display(), error.code());
         Failure::refused(text).hint(error.hint())
     })?;
     let view = ManifestView::from(&*plugin);
@@ -58,16 +51,9 @@ pub(crate) fn check(file: &Path, as_json: bool) -> Result<(), Failure> {
         return json(&view);
     }
     let list = |items: &[String]| {
-        if items.is_empty() {
-            "none".to_owned()
-        } else {
-            items.join(", ")
-        }
+        if items.is_empty() { "none".to_owned() } else { items.join(", ") }
     };
-    say(format!(
-        "{} {}: {}",
-        view.id, view.version, view.description
-    ))?;
+    say(format!("{} {}: {}", view.id, view.version, view.description))?;
     say(format!("  hooks      {}", list(&view.hooks)))?;
     say(format!("  services   {}", list(&view.capabilities)))?;
     say(format!("  sha256     {}", view.sha256))

@@ -23,11 +23,7 @@ use crate::{logging, runtime};
 
 /// `run DIR` or `run --dev`, until the broker ends.
 pub(crate) fn run(run: Run, directory: Option<PathBuf>, as_json: bool) -> Result<(), Failure> {
-    let plan = if run.dev {
-        plan_dev(&run)?
-    } else {
-        plan_directory(run, directory, as_json)?
-    };
+    let plan = if run.dev { plan_dev(&run)? } else { plan_directory(run, directory, as_json)? };
     runtime::run(plan).map_err(Failure::from_start)
 }
 
@@ -40,23 +36,12 @@ fn plan_directory(run: Run, directory: Option<PathBuf>, as_json: bool) -> Result
     let control = control_runtime()?;
     let created = match probe(&layout) {
         Ok(LockState::Broker(pid)) => {
-            return Err(InstanceError::LockedByBroker {
-                directory: root,
-                pid,
-            }
-            .into());
+            return Err(InstanceError::LockedByBroker { directory: root, pid }.into());
         }
         Err(InstanceError::Missing(_) | InstanceError::NotABroker(_)) if run.create => {
             let text = template::broker_toml(Listener::default().bind);
             let loaded = parse("broker.toml", text, &run.set, &root)?;
-            let bind = loaded
-                .config
-                .listeners
-                .values()
-                .next()
-                .cloned()
-                .unwrap_or_default()
-                .bind;
+            let bind = loaded.config.listeners.values().next().cloned().unwrap_or_default().bind;
             Some(control.block_on(make(&root, bind, Next::Try, as_json))?)
         }
         Err(error) => return Err(error.into()),
@@ -96,15 +81,8 @@ fn plan_dev(run: &Run) -> Result<RunPlan, Failure> {
         plugins.push((load_file(file, &engine)?, file.as_path()));
     }
     for (number, (plugin, _)) in plugins.iter().enumerate() {
-        if plugins
-            .iter()
-            .take(number)
-            .any(|(earlier, _)| earlier.name == plugin.name)
-        {
-            return Err(Failure::start(format!(
-                "two plugins have the id {}",
-                plugin.name
-            )));
+        if plugins.iter().take(number).any(|(earlier, _)| earlier.name == plugin.name) {
+            return Err(Failure::start(format!("two plugins have the id {}", plugin.name)));
         }
     }
     let loaded = parse("--dev", dev_toml(run, &plugins), &run.set, Path::new(""))?;
@@ -132,28 +110,18 @@ fn plan_dev(run: &Run) -> Result<RunPlan, Failure> {
 fn load_file(file: &Path, engine: &Engine) -> Result<PlannedPlugin, Failure> {
     let bytes = read_component(file)?;
     let plugin = Plugin::load(engine, &bytes).map_err(|error| {
-        let text = format!(
-            "plugin {} can't be used: {error} [{}]",
-            file.display(),
-            error.code()
-        );
+        let text = format!("plugin {} can't be used: {error} [{}]", file.display(), error.code());
         Failure::start(text).hint(error.hint())
     })?;
-    Ok(PlannedPlugin {
-        name: plugin.manifest().id.as_str().into(),
-        plugin,
-    })
+    Ok(PlannedPlugin { name: plugin.manifest().id.as_str().into(), plugin })
 }
 
 /// The `broker.toml` that `--dev` stands for, so that `--set` and errors work as ever.
 fn dev_toml(run: &Run, plugins: &[(PlannedPlugin, &Path)]) -> String {
     let with = |hook: Hook, last: &[&str]| {
-        let named = plugins
-            .iter()
-            .filter(|(plugin, _)| plugin.plugin.hooks().contains(&hook));
-        let mut steps: Vec<String> = named
-            .map(|(plugin, _)| format!("\"plugin:{}\"", plugin.name))
-            .collect();
+        let named = plugins.iter().filter(|(plugin, _)| plugin.plugin.hooks().contains(&hook));
+        let mut steps: Vec<String> =
+            named.map(|(plugin, _)| format!("\"plugin:{}\"", plugin.name)).collect();
         steps.extend(last.iter().map(|step| format!("\"{step}\"")));
         steps.join(", ")
     };
@@ -189,10 +157,8 @@ fn check_dev(config: &Config) -> Result<(), Failure> {
         }
     }
     if config.auth_order.contains(&AuthStep::Password) {
-        return Err(
-            Failure::start("--dev has no users: \"password\" can't be in `auth.order`")
-                .hint("a real broker: wasmqtt run DIR --create"),
-        );
+        return Err(Failure::start("--dev has no users: \"password\" can't be in `auth.order`")
+            .hint("a real broker: wasmqtt run DIR --create"));
     }
     Ok(())
 }

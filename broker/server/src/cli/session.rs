@@ -54,10 +54,7 @@ impl Session {
                 match Client::probe(&layout.admin_sock()).await {
                     Ok(()) => {
                         let client = Client::Socket(layout.admin_sock());
-                        return Ok(Self {
-                            client,
-                            _instance: None,
-                        });
+                        return Ok(Self { client, _instance: None });
                     }
                     Err(error) => (pid, error.to_string()),
                 }
@@ -84,11 +81,7 @@ impl Session {
     }
 
     async fn on_files(instance: Instance, needs: Needs) -> Result<Self, Failure> {
-        let Files {
-            config,
-            plugins,
-            hooks,
-        } = match needs {
+        let Files { config, plugins, hooks } = match needs {
             Needs::Directory => Files::default(),
             Needs::Plugins => load_all(&instance.layout)?,
         };
@@ -102,10 +95,7 @@ impl Session {
             live: None,
         });
         let client = Client::Files(router(Arc::new(service)));
-        Ok(Self {
-            client,
-            _instance: Some(instance),
-        })
+        Ok(Self { client, _instance: Some(instance) })
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
@@ -158,9 +148,5 @@ fn load_all(layout: &Layout) -> Result<Files, Failure> {
     let engine = Engine::with_code_cache(&layout.code_cache()).map_err(Failure::start)?;
     let (config, plugins, _) = load_plugins(loaded, &engine, &[])?;
     let hooks = Hooks::activate(&config, &plugins, &TENANT.into()).map_err(Failure::start)?;
-    Ok(Files {
-        config,
-        plugins,
-        hooks: Some(hooks),
-    })
+    Ok(Files { config, plugins, hooks: Some(hooks) })
 }

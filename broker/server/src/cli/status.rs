@@ -34,34 +34,14 @@ pub(crate) async fn status(directory: &Path, as_json: bool) -> Result<ExitCode, 
 }
 
 fn show(status: &Status) -> Result<(), Failure> {
-    let Status {
-        version,
-        pid,
-        uptime_seconds,
-        workers,
-        listeners,
-        counters,
-    } = status;
+    let Status { version, pid, uptime_seconds, workers, listeners, counters } = status;
     let up = duration(*uptime_seconds);
-    let threads = if *workers == 1 {
-        "1 worker".to_owned()
-    } else {
-        format!("{workers} workers")
-    };
-    say(format!(
-        "wasmqtt {version} runs for {up} (pid {pid}, {threads})"
-    ))?;
+    let threads = if *workers == 1 { "1 worker".to_owned() } else { format!("{workers} workers") };
+    say(format!("wasmqtt {version} runs for {up} (pid {pid}, {threads})"))?;
     for listener in listeners {
-        say(format!(
-            "  listens on {} (listener {})",
-            listener.url, listener.name
-        ))?;
+        say(format!("  listens on {} (listener {})", listener.url, listener.name))?;
     }
-    let width = counters
-        .keys()
-        .map(|name| name.chars().count())
-        .max()
-        .unwrap_or(0);
+    let width = counters.keys().map(|name| name.chars().count()).max().unwrap_or(0);
     for (name, count) in counters {
         say(format!("  {:width$}  {count}", name.replace('_', " ")))?;
     }

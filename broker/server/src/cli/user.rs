@@ -16,12 +16,7 @@ use crate::service::view::{NewUserRequest, PasswordRequest, RemovedUserView, Use
 pub(crate) async fn run(directory: &Path, command: User, as_json: bool) -> Result<(), Failure> {
     match command {
         User::Add(add) => {
-            let UserAdd {
-                name,
-                roles,
-                kind,
-                password,
-            } = add;
+            let UserAdd { name, roles, kind, password } = add;
             let password = Some(password::read(&password, &name)?);
             let kind = match kind {
                 Kind::User => "user",
@@ -29,12 +24,8 @@ pub(crate) async fn run(directory: &Path, command: User, as_json: bool) -> Resul
                 Kind::Admin => "admin",
             };
             let session = Session::open(directory, Needs::Directory).await?;
-            let request = NewUserRequest {
-                name: name.clone(),
-                kind: kind.to_owned(),
-                roles,
-                password,
-            };
+            let request =
+                NewUserRequest { name: name.clone(), kind: kind.to_owned(), roles, password };
             let Done {} = session.tenant_post("/users", &request).await?;
             say(format!("added {kind} {name}"))
         }
@@ -52,9 +43,7 @@ pub(crate) async fn run(directory: &Path, command: User, as_json: bool) -> Resul
             let password = password::read(&password, &name)?;
             let session = Session::open(directory, Needs::Directory).await?;
             let path = format!("/users/{}/password", segment(&name));
-            let Done {} = session
-                .tenant_put(&path, &PasswordRequest { password })
-                .await?;
+            let Done {} = session.tenant_put(&path, &PasswordRequest { password }).await?;
             say(format!("{name} has the new password; the old one is void"))
         }
         User::List => {
@@ -71,13 +60,7 @@ pub(crate) async fn run(directory: &Path, command: User, as_json: bool) -> Resul
                 .map(|user| {
                     let state = if user.enabled { "enabled" } else { "disabled" };
                     let roles = user.roles.join(", ");
-                    [
-                        user.name,
-                        user.kind,
-                        state.to_owned(),
-                        roles,
-                        utc(user.created_at),
-                    ]
+                    [user.name, user.kind, state.to_owned(), roles, utc(user.created_at)]
                 })
                 .collect();
             say(table(["NAME", "KIND", "STATE", "ROLES", "CREATED"], &rows))

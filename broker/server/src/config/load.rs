@@ -55,12 +55,7 @@ pub(crate) fn parse(
     let mut list = found.into_inner();
     list.sort_by(|left, right| left.order().cmp(&right.order()));
     if list.iter().all(Problem::is_warning) {
-        Ok(Loaded {
-            config,
-            sources,
-            places,
-            warnings: list,
-        })
+        Ok(Loaded { config, sources, places, warnings: list })
     } else {
         Err(Box::new(Problems { sources, list }))
     }

@@ -54,10 +54,7 @@ pub(crate) struct Listener {
 
 impl Default for Listener {
     fn default() -> Self {
-        Self {
-            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)),
-            connections_max: 100_000,
-        }
+        Self { bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)), connections_max: 100_000 }
     }
 }
 

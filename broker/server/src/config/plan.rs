@@ -68,10 +68,7 @@ impl Origins {
         if let Some(hint) = hint {
             problem = problem.help(hint);
         }
-        Problems {
-            sources: self.sources,
-            list: vec![problem],
-        }
+        Problems { sources: self.sources, list: vec![problem] }
     }
 }
 
@@ -82,20 +79,11 @@ pub(crate) fn load_plugins(
     engine: &Engine,
     ready: &[PlannedPlugin],
 ) -> Result<(Config, Vec<PlannedPlugin>, Origins), Box<Problems>> {
-    let Loaded {
-        config,
-        sources,
-        places,
-        ..
-    } = loaded;
+    let Loaded { config, sources, places, .. } = loaded;
     let mut list = Vec::new();
     let mut plugins = Vec::new();
     for (name, settings) in &config.plugins {
-        let mut steps = places
-            .steps
-            .iter()
-            .filter(|step| step.plugin == *name)
-            .peekable();
+        let mut steps = places.steps.iter().filter(|step| step.plugin == *name).peekable();
         if steps.peek().is_none() {
             continue;
         }
@@ -129,10 +117,7 @@ pub(crate) fn load_plugins(
             let place = places.configs.get(name).or(place);
             list.push(at(problem, place, "its configuration"));
         }
-        plugins.push(PlannedPlugin {
-            name: name.clone(),
-            plugin,
-        });
+        plugins.push(PlannedPlugin { name: name.clone(), plugin });
     }
     if list.is_empty() {
         Ok((config, plugins, Origins { sources, places }))
@@ -151,11 +136,8 @@ fn at(problem: Problem, place: Option<&Place>, label: &str) -> Problem {
 fn orders_of(plugin: &Plugin) -> String {
     let hooks = [Hook::Authenticate, Hook::Authorize, Hook::OnPublish];
     let has = |hook: &Hook| plugin.hooks().iter().any(|one| one.name() == hook.name());
-    let keys: Vec<String> = hooks
-        .iter()
-        .filter(|hook| has(hook))
-        .map(|hook| format!("`{}`", hook.key()))
-        .collect();
+    let keys: Vec<String> =
+        hooks.iter().filter(|hook| has(hook)).map(|hook| format!("`{}`", hook.key())).collect();
     format!("it can be in {}", keys.join(", "))
 }
 
@@ -173,11 +155,8 @@ fn load_plugin(
         }
     };
     Plugin::load(engine, &bytes).map_err(|error| {
-        Problem::error(format!(
-            "plugin `{name}` can't be used: {error} [{}]",
-            error.code()
-        ))
-        .help(error.hint())
+        Problem::error(format!("plugin `{name}` can't be used: {error} [{}]", error.code()))
+            .help(error.hint())
     })
 }
 

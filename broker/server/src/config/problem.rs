@@ -22,20 +22,12 @@ pub(crate) struct Problem {
 impl Problem {
     /// The broker does not start.
     pub(crate) fn error(message: impl Into<String>) -> Self {
-        Self {
-            severity: Severity::Error,
-            message: message.into(),
-            label: None,
-            help: None,
-        }
+        Self { severity: Severity::Error, message: message.into(), label: None, help: None }
     }
 
     /// The broker starts.
     pub(crate) fn warning(message: impl Into<String>) -> Self {
-        Self {
-            severity: Severity::Warning,
-            ..Self::error(message)
-        }
+        Self { severity: Severity::Warning, ..Self::error(message) }
     }
 
     /// Where, and what stands there.
@@ -69,24 +61,17 @@ impl Problem {
         if let Some((place, label)) = &self.label {
             diagnostic = diagnostic.with_label(LabeledSpan::at(place.span(), label));
         }
-        let source = self
-            .label
-            .as_ref()
-            .and_then(|(place, _)| sources.get(place.source()));
+        let source = self.label.as_ref().and_then(|(place, _)| sources.get(place.source()));
         let report = match source {
             Some(source) => Report::new(diagnostic)
                 .with_source_code(NamedSource::new(&source.name, source.text.clone())),
             None => Report::new(diagnostic),
         };
-        let theme = if colour {
-            GraphicalTheme::unicode()
-        } else {
-            GraphicalTheme::unicode_nocolor()
-        };
+        let theme =
+            if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
         let mut text = String::new();
-        let handler = GraphicalReportHandler::new_themed(theme)
-            .with_width(100)
-            .with_context_lines(1);
+        let handler =
+            GraphicalReportHandler::new_themed(theme).with_width(100).with_context_lines(1);
         match handler.render_report(&mut text, report.as_ref()) {
             Ok(()) => text,
             Err(fmt::Error) => self.message.clone(),
@@ -106,19 +91,13 @@ pub(crate) struct Problems {
 impl Problems {
     /// A problem that no text shows.
     pub(crate) fn one(problem: Problem) -> Self {
-        Self {
-            sources: Sources::default(),
-            list: vec![problem],
-        }
+        Self { sources: Sources::default(), list: vec![problem] }
     }
 
     /// All of them as text.
     pub(crate) fn render(&self, colour: bool) -> String {
-        let texts: Vec<String> = self
-            .list
-            .iter()
-            .map(|problem| problem.render(&self.sources, colour))
-            .collect();
+        let texts: Vec<String> =
+            self.list.iter().map(|problem| problem.render(&self.sources, colour)).collect();
         texts.join("\n")
     }
 }

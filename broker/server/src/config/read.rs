@@ -25,12 +25,7 @@ pub(crate) type Text<'t> = (&'t str, &'t Place);
 
 impl<'t> Reader<'t> {
     pub(crate) const fn new(path: String, table: &'t Table, found: &'t Found) -> Self {
-        Self {
-            path,
-            table,
-            known: Vec::new(),
-            found,
-        }
+        Self { path, table, known: Vec::new(), found }
     }
 
     /// Notes a problem.
@@ -91,9 +86,7 @@ impl<'t> Reader<'t> {
         key: &'static str,
         choices: &[(&str, T)],
     ) -> Option<T> {
-        let like = choices
-            .first()
-            .map_or(String::new(), |(text, _)| format!("\"{text}\""));
+        let like = choices.first().map_or(String::new(), |(text, _)| format!("\"{text}\""));
         let (text, place) = self.string(key, &like)?;
         if let Some((_, value)) = choices.iter().find(|(choice, _)| *choice == text) {
             return Some(*value);
@@ -187,11 +180,7 @@ impl<'t> Reader<'t> {
                 );
             }
             if let Value::Table(inner) = &entry.node.value {
-                sections.push((
-                    name.as_str(),
-                    &entry.key,
-                    Self::new(path, inner, self.found),
-                ));
+                sections.push((name.as_str(), &entry.key, Self::new(path, inner, self.found)));
             } else {
                 let kind = entry.node.value.kind();
                 self.report(
@@ -216,19 +205,17 @@ impl<'t> Reader<'t> {
                 format!("unknown key `{key}` in [{}]", self.path)
             };
             self.report(
-                Problem::error(message)
-                    .at(entry.key.clone(), "not a known key")
-                    .help(suggestion(key, &self.known, "known keys")),
+                Problem::error(message).at(entry.key.clone(), "not a known key").help(suggestion(
+                    key,
+                    &self.known,
+                    "known keys",
+                )),
             );
         }
     }
 
     fn name(&self, key: &str) -> String {
-        if self.path.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}.{key}", self.path)
-        }
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
     fn wrong_kind<T>(&self, key: &str, node: &Node, expected: &str) -> Option<T> {

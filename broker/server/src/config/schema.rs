@@ -74,10 +74,7 @@ pub(crate) struct Places {
 pub(crate) fn read(root: &Table, directory: &Path, found: &Found) -> (Config, Places) {
     let mut reader = Reader::new(String::new(), root, found);
     let mut places = Places::default();
-    let mut config = Config {
-        listeners: listeners(&mut reader),
-        ..Config::default()
-    };
+    let mut config = Config { listeners: listeners(&mut reader), ..Config::default() };
     if let Some(mut section) = reader.section("auth") {
         if let Some(texts) = section.strings("order", "[\"password\"]") {
             config.auth_order = order(&section, Hook::Authenticate, &texts, &mut places);
@@ -139,11 +136,7 @@ fn listeners(reader: &mut Reader<'_>) -> BTreeMap<Arc<str>, Listener> {
         section.finish();
         listeners.insert(name.into(), listener);
     }
-    if listeners.is_empty() {
-        Config::default().listeners
-    } else {
-        listeners
-    }
+    if listeners.is_empty() { Config::default().listeners } else { listeners }
 }
 
 /// An address and a port, each with its own message.
@@ -160,9 +153,7 @@ fn parse_bind(text: &str) -> Result<SocketAddr, String> {
     if host.contains(':') && !host.starts_with('[') {
         return Err("an IPv6 address stands in brackets, like [::1]:1883".to_owned());
     }
-    Err(format!(
-        "`{host}` is not an IP address (127.0.0.1: this machine only, 0.0.0.0: all)"
-    ))
+    Err(format!("`{host}` is not an IP address (127.0.0.1: this machine only, 0.0.0.0: all)"))
 }
 
 /// Steps that one order knows, and what each order does with a step it can take.
@@ -215,11 +206,7 @@ fn order<S: IntoStep>(
     let key = hook.key();
     let mut steps = Vec::with_capacity(texts.len());
     for (number, (text, place)) in texts.iter().enumerate() {
-        if texts
-            .iter()
-            .take(number)
-            .any(|(earlier, _)| earlier == text)
-        {
+        if texts.iter().take(number).any(|(earlier, _)| earlier == text) {
             section.report(
                 Problem::error(format!("\"{text}\" stands twice in `{key}`"))
                     .at((*place).clone(), "the second one"),
@@ -227,11 +214,7 @@ fn order<S: IntoStep>(
         } else if let Some(name) = text.strip_prefix("plugin:") {
             let plugin: Arc<str> = name.into();
             let place = (*place).clone();
-            places.steps.push(Step {
-                hook,
-                plugin: plugin.clone(),
-                place,
-            });
+            places.steps.push(Step { hook, plugin: plugin.clone(), place });
             steps.push(S::plugin(plugin));
         } else if let Some(step) = S::built_in(text) {
             steps.push(step);
@@ -251,10 +234,8 @@ fn order<S: IntoStep>(
     }
     if let Some((_, place)) = texts.get(PUBLISH_PLUGINS_MAX) {
         section.report(
-            Problem::error(format!(
-                "`{key}` can have at most {PUBLISH_PLUGINS_MAX} steps"
-            ))
-            .at((*place).clone(), "one too many"),
+            Problem::error(format!("`{key}` can have at most {PUBLISH_PLUGINS_MAX} steps"))
+                .at((*place).clone(), "one too many"),
         );
     }
     if texts.is_empty() && hook == Hook::Authenticate {
@@ -276,24 +257,14 @@ fn plugins(
         let name: Arc<str> = name.into();
         let mut here = place.clone();
         let source = plugin_source(&mut section, &name, directory, &mut here);
-        let config = section
-            .table("config")
-            .map(Table::to_json)
-            .unwrap_or_default();
-        let steps: Vec<&Step> = places
-            .steps
-            .iter()
-            .filter(|step| step.plugin == name)
-            .collect();
+        let config = section.table("config").map(Table::to_json).unwrap_or_default();
+        let steps: Vec<&Step> = places.steps.iter().filter(|step| step.plugin == name).collect();
         let publishes = steps.iter().any(|step| step.hook == Hook::OnPublish);
         if !steps.is_empty() && !publishes {
             refuse_publish_keys(&section, &name);
         }
         let on_fault = section
-            .choice(
-                "on_fault",
-                &[("refuse", OnFault::Refuse), ("pass", OnFault::Pass)],
-            )
+            .choice("on_fault", &[("refuse", OnFault::Refuse), ("pass", OnFault::Pass)])
             .unwrap_or_default();
         let topics = topics(&mut section);
         if steps.is_empty() {
@@ -310,15 +281,7 @@ fn plugins(
         section.finish();
         places.plugins.insert(name.clone(), here);
         if let Some(source) = source {
-            plugins.insert(
-                name,
-                PluginConfig {
-                    source,
-                    config,
-                    on_fault,
-                    topics,
-                },
-            );
+            plugins.insert(name, PluginConfig { source, config, on_fault, topics });
         }
     }
     plugins
@@ -429,12 +392,9 @@ fn check_steps(reader: &Reader<'_>, config: &Config, places: &Places) {
             suggestion(name, &known, "plugins with a section")
         };
         reader.report(
-            Problem::error(format!(
-                "plugin `{name}` in `{}` has no section",
-                step.hook.key()
-            ))
-            .at(step.place.clone(), "this plugin")
-            .help(help),
+            Problem::error(format!("plugin `{name}` in `{}` has no section", step.hook.key()))
+                .at(step.place.clone(), "this plugin")
+                .help(help),
         );
     }
 }

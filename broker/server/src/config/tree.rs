@@ -25,10 +25,7 @@ pub(crate) struct Sources(Vec<Source>);
 impl Sources {
     /// Adds a text and gives its number.
     pub(crate) fn add(&mut self, name: impl Into<String>, text: impl Into<String>) -> usize {
-        self.0.push(Source {
-            name: name.into(),
-            text: text.into(),
-        });
+        self.0.push(Source { name: name.into(), text: text.into() });
         self.0.len() - 1
     }
 
@@ -48,11 +45,7 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new(source: usize, span: Range<usize>) -> Self {
-        Self {
-            source,
-            start: span.start,
-            end: span.end.max(span.start),
-        }
+        Self { source, start: span.start, end: span.end.max(span.start) }
     }
 
     /// The number in [`Sources`].
@@ -138,17 +131,12 @@ pub(crate) struct Table(pub BTreeMap<String, Entry>);
 impl Table {
     /// The same table without places, for a plugin.
     pub(crate) fn to_json(&self) -> serde_json::Map<String, serde_json::Value> {
-        self.0
-            .iter()
-            .map(|(key, entry)| (key.clone(), entry.node.value.to_json()))
-            .collect()
+        self.0.iter().map(|(key, entry)| (key.clone(), entry.node.value.to_json())).collect()
     }
 
     /// Reads a TOML text that is `sources[number]`.
     pub(crate) fn parse(sources: &Sources, number: usize) -> Result<Self, Vec<Problem>> {
-        let text = sources
-            .get(number)
-            .map_or("", |source| source.text.as_str());
+        let text = sources.get(number).map_or("", |source| source.text.as_str());
         match DeTable::parse(text) {
             Ok(table) => Ok(convert_table(number, 0, table.get_ref())),
             Err(error) => {
@@ -168,9 +156,7 @@ impl Table {
 
     /// Puts the override `sources[number]`, `key.key=value`, over what is there.
     pub(crate) fn set(&mut self, sources: &Sources, number: usize) -> Result<(), Box<Problem>> {
-        let text = sources
-            .get(number)
-            .map_or("", |source| source.text.as_str());
+        let text = sources.get(number).map_or("", |source| source.text.as_str());
         let Some((path, value)) = text.split_once('=') else {
             return Err(Box::new(
                 Problem::error("an override needs a key and a value")
@@ -211,18 +197,12 @@ impl Table {
         }
         let entry = self.0.entry(key).or_insert_with(|| Entry {
             key: place.clone(),
-            node: Node {
-                place: place.clone(),
-                value: Value::Table(Self::default()),
-            },
+            node: Node { place: place.clone(), value: Value::Table(Self::default()) },
         });
         if !matches!(entry.node.value, Value::Table(_)) {
             *entry = Entry {
                 key: place.clone(),
-                node: Node {
-                    place,
-                    value: Value::Table(Self::default()),
-                },
+                node: Node { place, value: Value::Table(Self::default()) },
             };
         }
         if let Value::Table(table) = &mut entry.node.value {
@@ -243,10 +223,7 @@ fn override_value(number: usize, offset: usize, text: &str) -> Node {
     });
     match parsed {
         Some(value) => convert(number, offset.wrapping_sub(PREFIX.len()), &value),
-        None => Node {
-            place,
-            value: Value::String(text.trim().to_owned()),
-        },
+        None => Node { place, value: Value::String(text.trim().to_owned()) },
     }
 }
 
@@ -255,10 +232,7 @@ fn convert_table(source: usize, offset: usize, table: &DeTable<'_>) -> Table {
         let place = moved(source, offset, key.span());
         (
             key.get_ref().clone().into_owned(),
-            Entry {
-                key: place,
-                node: convert(source, offset, value),
-            },
+            Entry { key: place, node: convert(source, offset, value) },
         )
     });
     Table(entries.collect())
@@ -274,12 +248,9 @@ fn convert(source: usize, offset: usize, value: &Spanned<DeValue<'_>>) -> Node {
         DeValue::Float(number) => Value::Float(number.as_str().parse().unwrap_or(f64::NAN)),
         DeValue::Boolean(is) => Value::Boolean(*is),
         DeValue::Datetime(date) => Value::Datetime(date.to_string()),
-        DeValue::Array(items) => Value::Array(
-            items
-                .iter()
-                .map(|item| convert(source, offset, item))
-                .collect(),
-        ),
+        DeValue::Array(items) => {
+            Value::Array(items.iter().map(|item| convert(source, offset, item)).collect())
+        }
         DeValue::Table(table) => Value::Table(convert_table(source, offset, table)),
     };
     Node { place, value }
@@ -287,8 +258,5 @@ fn convert(source: usize, offset: usize, value: &Spanned<DeValue<'_>>) -> Node {
 
 /// `offset` may be "minus two" in two's complement: a value that was parsed behind a prefix.
 fn moved(source: usize, offset: usize, span: Range<usize>) -> Place {
-    Place::new(
-        source,
-        span.start.wrapping_add(offset)..span.end.wrapping_add(offset),
-    )
+    Place::new(source, span.start.wrapping_add(offset)..span.end.wrapping_add(offset))
 }

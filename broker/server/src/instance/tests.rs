@@ -40,16 +40,10 @@ async fn a_failed_create_leaves_nothing() {
         fill(staging).await?;
         Err::<(), _>(anyhow::anyhow!("disk full"))
     };
-    assert_eq!(
-        refusal(Instance::create(&directory, fails).await),
-        "disk full"
-    );
+    assert_eq!(refusal(Instance::create(&directory, fails).await), "disk full");
     assert!(!directory.exists());
     fs::create_dir(&directory).unwrap();
-    assert_eq!(
-        refusal(Instance::create(&directory, fails).await),
-        "disk full"
-    );
+    assert_eq!(refusal(Instance::create(&directory, fails).await), "disk full");
     assert!(directory.exists(), "it was there before");
     Instance::create(&directory, fill).await.unwrap();
 }
@@ -60,17 +54,11 @@ async fn an_existing_directory_must_be_empty() {
     fs::create_dir(parent.path().join(STAGING)).unwrap();
     drop(Instance::create(parent.path(), fill).await.unwrap());
     let again = refusal(Instance::create(parent.path(), fill).await);
-    assert!(
-        again.ends_with("is a broker's directory already"),
-        "{again}"
-    );
+    assert!(again.ends_with("is a broker's directory already"), "{again}");
     let other = tempfile::tempdir().unwrap();
     fs::write(other.path().join("letter.txt"), "dear").unwrap();
     let full = refusal(Instance::create(other.path(), fill).await);
-    assert!(
-        full.ends_with("is not empty: there is letter.txt in it"),
-        "{full}"
-    );
+    assert!(full.ends_with("is not empty: there is letter.txt in it"), "{full}");
     let file = refusal(Instance::create(&other.path().join("letter.txt"), fill).await);
     assert!(file.ends_with("letter.txt is not a directory"), "{file}");
 }
@@ -98,10 +86,7 @@ async fn a_lock_is_free_when_its_holder_is_gone() {
     instance.become_broker().unwrap();
     drop(instance);
     let text = fs::read_to_string(Layout::new(parent.path()).lock()).unwrap();
-    assert!(
-        text.starts_with("broker "),
-        "the name stays, as after a kill: {text}"
-    );
+    assert!(text.starts_with("broker "), "the name stays, as after a kill: {text}");
     assert_eq!(probe(&Layout::new(parent.path())).unwrap(), LockState::Free);
     Instance::open(parent.path(), Holder::Broker).unwrap();
 }

@@ -64,9 +64,7 @@ async fn finish(io: &Io) {
 
 /// Reads CONNECT and hands it to the worker.
 async fn connect(io: &Io, worker: &Rc<WorkerCell>, origin: Origin) -> Option<Link> {
-    let first = First {
-        bytes_max: worker.packet_bytes_max(),
-    };
+    let first = First { bytes_max: worker.packet_bytes_max() };
     match io.recv(&first).await {
         Ok(Some((version, bytes))) => {
             let frame = frame::cut(&bytes, u32::MAX).ok().flatten()?;
@@ -97,10 +95,7 @@ async fn connect(io: &Io, worker: &Rc<WorkerCell>, origin: Origin) -> Option<Lin
 
 fn refuse(io: &Io, version: Version, code: ReasonCode) {
     tracing::debug!(code = code.text(), "CONNECT refused");
-    let is_malformed = matches!(
-        code,
-        ReasonCode::MalformedPacket | ReasonCode::ProtocolError
-    );
+    let is_malformed = matches!(code, ReasonCode::MalformedPacket | ReasonCode::ProtocolError);
     if version == Version::V5 || !is_malformed {
         let mut connack = Vec::new();
         encode::connack_refused(&mut connack, version, code);
@@ -142,11 +137,7 @@ impl Decoder for First {
 
 /// Reads packets until the connection ends, from whichever side.
 async fn run(io: &Io, worker: &Rc<WorkerCell>, link: &Link) {
-    let pump = Pump {
-        worker,
-        link,
-        bytes_max: worker.packet_bytes_max(),
-    };
+    let pump = Pump { worker, link, bytes_max: worker.packet_bytes_max() };
     let closed = poll_fn(|cx| pump.poll(io, cx)).await;
     let now = clock::now();
     if let Some(closed) = closed {
@@ -233,8 +224,7 @@ impl Pump<'_> {
 
     fn writable(&self) {
         let now = clock::now();
-        self.worker
-            .handle(now, Event::Writable(self.link.slot.get()));
+        self.worker.handle(now, Event::Writable(self.link.slot.get()));
         self.worker.end_turn(now);
     }
 }

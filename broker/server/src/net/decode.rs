@@ -112,9 +112,7 @@ fn property_section(bytes: &[u8]) -> Result<(&[u8], &[u8]), ReasonCode> {
             if byte == 0 && index > 0 {
                 break;
             }
-            return bytes[index + 1..]
-                .split_at_checked(length)
-                .ok_or(ReasonCode::MalformedPacket);
+            return bytes[index + 1..].split_at_checked(length).ok_or(ReasonCode::MalformedPacket);
         }
     }
     Err(ReasonCode::MalformedPacket)
@@ -173,15 +171,10 @@ fn acknowledgement(
     version: Version,
     is_second: bool,
 ) -> Result<(NonZeroU16, ReasonCode), ReasonCode> {
-    let (id, rest) = body
-        .split_at_checked(2)
-        .ok_or(ReasonCode::MalformedPacket)?;
+    let (id, rest) = body.split_at_checked(2).ok_or(ReasonCode::MalformedPacket)?;
     let id = NonZeroU16::new(u16::from_be_bytes([id[0], id[1]]));
     let packet_id = id.ok_or(ReasonCode::MalformedPacket)?;
-    Ok((
-        packet_id,
-        strict::acknowledgement_code(rest, version, is_second)?,
-    ))
+    Ok((packet_id, strict::acknowledgement_code(rest, version, is_second)?))
 }
 
 thread_local! {
@@ -218,17 +211,11 @@ fn by_codec(frame: Frame<'_>, version: Version) -> Result<Packet<'static>, Reaso
     }
 }
 
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "only what the callers let through comes here"
-)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "only what the callers let through comes here")]
 fn from_v3(packet: v3::codec::Packet) -> Result<Packet<'static>, ReasonCode> {
     use v3::codec::Packet as P;
     match packet {
-        P::Subscribe {
-            packet_id,
-            topic_filters,
-        } => Ok(Packet::Subscribe {
+        P::Subscribe { packet_id, topic_filters } => Ok(Packet::Subscribe {
             packet_id,
             identifier: 0,
             filters: topic_filters
@@ -242,28 +229,18 @@ fn from_v3(packet: v3::codec::Packet) -> Result<Packet<'static>, ReasonCode> {
                 })
                 .collect(),
         }),
-        P::Unsubscribe {
+        P::Unsubscribe { packet_id, topic_filters } => Ok(Packet::Unsubscribe {
             packet_id,
-            topic_filters,
-        } => Ok(Packet::Unsubscribe {
-            packet_id,
-            filters: topic_filters
-                .iter()
-                .map(|filter| filter.as_str().into())
-                .collect(),
+            filters: topic_filters.iter().map(|filter| filter.as_str().into()).collect(),
         }),
-        P::Disconnect => Ok(Packet::Disconnect {
-            code: ReasonCode::Success,
-            session_expiry_seconds: None,
-        }),
+        P::Disconnect => {
+            Ok(Packet::Disconnect { code: ReasonCode::Success, session_expiry_seconds: None })
+        }
         _ => Err(ReasonCode::ProtocolError),
     }
 }
 
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "only what the callers let through comes here"
-)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "only what the callers let through comes here")]
 fn from_v5(packet: v5::codec::Packet) -> Result<Packet<'static>, ReasonCode> {
     use v5::codec::{Packet as P, RetainHandling};
     match packet {
@@ -288,11 +265,7 @@ fn from_v5(packet: v5::codec::Packet) -> Result<Packet<'static>, ReasonCode> {
         }),
         P::Unsubscribe(unsubscribe) => Ok(Packet::Unsubscribe {
             packet_id: unsubscribe.packet_id,
-            filters: unsubscribe
-                .topic_filters
-                .iter()
-                .map(|f| f.as_str().into())
-                .collect(),
+            filters: unsubscribe.topic_filters.iter().map(|f| f.as_str().into()).collect(),
         }),
         P::Disconnect(disconnect) => Ok(Packet::Disconnect {
             code: ReasonCode::from_u8(disconnect.reason_code.into())
@@ -321,12 +294,7 @@ pub(crate) fn connect(
     origin: Origin,
 ) -> Result<(Connect, Terms), ReasonCode> {
     strict::check_connect(frame.body, version)?;
-    let Origin {
-        tenant,
-        tenant_name,
-        listener,
-        peer,
-    } = origin;
+    let Origin { tenant, tenant_name, listener, peer } = origin;
     let facts = |client_id: &str, username: Option<&str>, clean_start, keep_alive_seconds| {
         ConnectionFacts {
             tenant: tenant_name,
@@ -347,11 +315,7 @@ pub(crate) fn connect(
             let v3::codec::Packet::Connect(connect) = decode_v3(frame)? else {
                 return Err(ReasonCode::ProtocolError);
             };
-            let terms = Terms {
-                version,
-                packet_bytes_max: u32::MAX,
-                problem_information: false,
-            };
+            let terms = Terms { version, packet_bytes_max: u32::MAX, problem_information: false };
             let clean = connect.clean_session;
             let will = connect.last_will.map(|will| {
                 let message = MessageRef {
@@ -363,11 +327,7 @@ pub(crate) fn connect(
                     expires_at: Millis::NEVER,
                     publisher: None,
                 };
-                Will {
-                    message: Message::new(message),
-                    delay_seconds: 0,
-                    expiry_seconds: None,
-                }
+                Will { message: Message::new(message), delay_seconds: 0, expiry_seconds: None }
             });
             let username = connect.username.as_deref();
             let connect = Connect {
@@ -401,10 +361,7 @@ pub(crate) fn connect(
             let connect = Connect {
                 facts: facts(&connect.client_id, username, clean, connect.keep_alive),
                 tenant,
-                password: connect
-                    .password
-                    .as_ref()
-                    .map(|password| password.as_ref().into()),
+                password: connect.password.as_ref().map(|password| password.as_ref().into()),
                 will: will.map(Box::new),
                 session_expiry_seconds: connect.session_expiry_interval_secs,
                 receive_maximum: connect.receive_max.map_or(u16::MAX, NonZeroU16::get),

@@ -18,15 +18,8 @@ use super::decode::Terms;
 /// Writes a PUBLISH; false, and nothing is written, if it is longer than the client accepts
 /// [MQTT-3.1.2-24].
 pub(crate) fn publish(out: &mut Vec<u8>, terms: Terms, delivery: &Delivery<'_>) -> bool {
-    let Delivery {
-        message,
-        qos,
-        retain,
-        dup,
-        packet_id,
-        subscription_ids,
-        expiry_seconds,
-    } = delivery;
+    let Delivery { message, qos, retain, dup, packet_id, subscription_ids, expiry_seconds } =
+        delivery;
     let (topic, payload) = (message.topic.as_bytes(), message.payload);
     let mut length = 2 + topic.len() + payload.len() + if packet_id.is_some() { 2 } else { 0 };
     let mut properties = 0;
@@ -43,10 +36,7 @@ pub(crate) fn publish(out: &mut Vec<u8>, terms: Terms, delivery: &Delivery<'_>) 
     out.reserve(5 + length);
     out.push(0x30 | u8::from(*dup) << 3 | (*qos as u8) << 1 | u8::from(*retain));
     put_variable(out, length);
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "a Topic Name is at most 65,535 bytes"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "a Topic Name is at most 65,535 bytes")]
     let topic_length = (topic.len() as u16).to_be_bytes();
     out.extend_from_slice(&topic_length);
     out.extend_from_slice(topic);
@@ -152,9 +142,8 @@ fn connack(out: &mut Vec<u8>, terms: Terms, connack: &ConnAck<'_>, limits: &Limi
         return out.extend_from_slice(&[0x20, 2, present, connack.code.connack_v3()]);
     }
     let is_error = connack.code.is_error();
-    let reason = connack
-        .reason
-        .filter(|reason| reason.len() + 64 <= terms.packet_bytes_max as usize);
+    let reason =
+        connack.reason.filter(|reason| reason.len() + 64 <= terms.packet_bytes_max as usize);
     let packet = v5::codec::ConnectAck {
         session_present: connack.session_present,
         reason_code: (connack.code as u8)
@@ -192,10 +181,7 @@ pub(crate) fn disconnect(out: &mut Vec<u8>, version: Version, code: ReasonCode) 
 }
 
 fn encoded(result: Result<(), ntex_mqtt::error::EncodeError>) {
-    debug_assert!(
-        result.is_ok(),
-        "what this broker sends can be encoded: {result:?}"
-    );
+    debug_assert!(result.is_ok(), "what this broker sends can be encoded: {result:?}");
 }
 
 fn put_header(out: &mut Vec<u8>, first: u8, length: usize) {
@@ -204,10 +190,7 @@ fn put_header(out: &mut Vec<u8>, first: u8, length: usize) {
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str) {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "reason strings are at most 1 KiB"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "reason strings are at most 1 KiB")]
     out.extend_from_slice(&(text.len() as u16).to_be_bytes());
     out.extend_from_slice(text.as_bytes());
 }

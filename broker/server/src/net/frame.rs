@@ -71,11 +71,7 @@ pub(crate) fn cut(bytes: &[u8], bytes_max: u32) -> Result<Option<Frame<'_>>, Rea
             bytes: &bytes[..start + length],
         }));
     }
-    if bytes.len() > 4 {
-        Err(ReasonCode::MalformedPacket)
-    } else {
-        Ok(None)
-    }
+    if bytes.len() > 4 { Err(ReasonCode::MalformedPacket) } else { Ok(None) }
 }
 
 /// Type 0 is reserved; flags are fixed for every type but PUBLISH [MQTT 2.1.3].
@@ -115,10 +111,7 @@ mod tests {
 
     #[track_caller]
     fn check(bytes: &[u8], expected: Result<Option<usize>, ReasonCode>) {
-        assert_eq!(
-            cut(bytes, 1000).map(|frame| frame.map(|frame| frame.body.len())),
-            expected
-        );
+        assert_eq!(cut(bytes, 1000).map(|frame| frame.map(|frame| frame.body.len())), expected);
     }
 
     #[test]
@@ -134,34 +127,22 @@ mod tests {
     fn a_length_over_the_limit_is_refused_from_the_header_alone() {
         check(&[0x30, 0xe5, 0x07], Ok(None)); // 997 + 3 bytes of header
         check(&[0x30, 0xe6, 0x07], Err(ReasonCode::PacketTooLarge));
-        check(
-            &[0x30, 0xff, 0xff, 0xff, 0x7f],
-            Err(ReasonCode::PacketTooLarge),
-        );
+        check(&[0x30, 0xff, 0xff, 0xff, 0x7f], Err(ReasonCode::PacketTooLarge));
     }
 
     /// [MQTT-1.5.5-1]
     #[test]
     fn a_length_is_at_most_four_bytes_and_in_its_shortest_form() {
         check(&[0x30, 0x80, 0x80, 0x80], Ok(None));
-        check(
-            &[0x30, 0x80, 0x80, 0x80, 0x80],
-            Err(ReasonCode::MalformedPacket),
-        );
+        check(&[0x30, 0x80, 0x80, 0x80, 0x80], Err(ReasonCode::MalformedPacket));
         check(&[0x30, 0x83, 0x00], Err(ReasonCode::MalformedPacket));
     }
 
     /// [MQTT-2.1.3-1]
     #[test]
     fn reserved_flags_are_refused_on_every_type() {
-        let valid = (0..=u8::MAX)
-            .filter(|first| flags_are_valid(*first))
-            .count();
-        assert_eq!(
-            valid,
-            12 + 14,
-            "12 flag patterns of PUBLISH, one of each other type"
-        );
+        let valid = (0..=u8::MAX).filter(|first| flags_are_valid(*first)).count();
+        assert_eq!(valid, 12 + 14, "12 flag patterns of PUBLISH, one of each other type");
         check(&[0x36], Err(ReasonCode::MalformedPacket));
         check(&[0x60], Err(ReasonCode::MalformedPacket));
         check(&[0x80], Err(ReasonCode::MalformedPacket));

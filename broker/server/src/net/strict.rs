@@ -38,10 +38,7 @@ struct Walk<'a>(&'a [u8]);
 
 impl<'a> Walk<'a> {
     fn take(&mut self, length: usize) -> Result<&'a [u8], ReasonCode> {
-        let (taken, rest) = self
-            .0
-            .split_at_checked(length)
-            .ok_or(ReasonCode::MalformedPacket)?;
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(ReasonCode::MalformedPacket)?;
         self.0 = rest;
         Ok(taken)
     }
@@ -58,11 +55,7 @@ impl<'a> Walk<'a> {
     /// A UTF-8 string without U+0000 [MQTT-1.5.4-1] [MQTT-1.5.4-2].
     fn text(&mut self) -> Result<&'a str, ReasonCode> {
         let text = std::str::from_utf8(self.binary()?).map_err(|_| ReasonCode::MalformedPacket)?;
-        if text.contains('\0') {
-            Err(ReasonCode::MalformedPacket)
-        } else {
-            Ok(text)
-        }
+        if text.contains('\0') { Err(ReasonCode::MalformedPacket) } else { Ok(text) }
     }
 
     /// A variable byte integer in its shortest form [MQTT-1.5.5-1].
@@ -73,11 +66,7 @@ impl<'a> Walk<'a> {
             value |= usize::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
                 let is_minimal = byte != 0 || shift == 0;
-                return if is_minimal {
-                    Ok(value)
-                } else {
-                    Err(ReasonCode::MalformedPacket)
-                };
+                return if is_minimal { Ok(value) } else { Err(ReasonCode::MalformedPacket) };
             }
         }
         Err(ReasonCode::MalformedPacket)
@@ -94,9 +83,7 @@ impl<'a> Walk<'a> {
         let mut seen = 0_u64;
         while !walk.0.is_empty() {
             let id = walk.variable()?;
-            let bit = 1_u64
-                .checked_shl(u32::try_from(id).unwrap_or(u32::MAX))
-                .unwrap_or(0);
+            let bit = 1_u64.checked_shl(u32::try_from(id).unwrap_or(u32::MAX)).unwrap_or(0);
             if section.0 & bit == 0 {
                 return Err(ReasonCode::MalformedPacket); // unknown, or not of this packet
             }
@@ -138,19 +125,11 @@ impl<'a> Walk<'a> {
                 true
             }
         };
-        if is_valid {
-            Ok(())
-        } else {
-            Err(ReasonCode::ProtocolError)
-        }
+        if is_valid { Ok(()) } else { Err(ReasonCode::ProtocolError) }
     }
 
     fn end(&self) -> Result<(), ReasonCode> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(ReasonCode::MalformedPacket)
-        }
+        if self.0.is_empty() { Ok(()) } else { Err(ReasonCode::MalformedPacket) }
     }
 }
 
@@ -263,14 +242,9 @@ pub(crate) fn acknowledgement_code(
     let is_known = if is_second {
         matches!(code, 0x00 | 0x92)
     } else {
-        matches!(
-            code,
-            0x00 | 0x10 | 0x80 | 0x83 | 0x87 | 0x90 | 0x91 | 0x97 | 0x99
-        )
+        matches!(code, 0x00 | 0x10 | 0x80 | 0x83 | 0x87 | 0x90 | 0x91 | 0x97 | 0x99)
     };
-    let code = ReasonCode::from_u8(code)
-        .filter(|_| is_known)
-        .ok_or(ReasonCode::MalformedPacket)?;
+    let code = ReasonCode::from_u8(code).filter(|_| is_known).ok_or(ReasonCode::MalformedPacket)?;
     if !walk.0.is_empty() {
         walk.properties(version, ACKNOWLEDGEMENT)?;
     }

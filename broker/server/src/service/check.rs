@@ -47,11 +47,7 @@ type Decided = Option<(bool, String)>;
 impl Checker {
     /// `hooks` are the broker's own, with their breakers and counters.
     pub(crate) fn new(config: Arc<Config>, hooks: Option<Hooks>) -> Self {
-        Self {
-            config,
-            hooks,
-            instances: Mutex::new(None),
-        }
+        Self { config, hooks, instances: Mutex::new(None) }
     }
 
     /// The same order as the worker's (`wasmqtt_core::worker`): an explicit deny of the rules is
@@ -116,12 +112,7 @@ impl Checker {
         }
         let (allowed, decided_by) =
             decided.unwrap_or_else(|| (false, "default deny: nothing allows it".to_owned()));
-        Ok(CheckAnswer {
-            allowed,
-            decided_by,
-            steps,
-            notes,
-        })
+        Ok(CheckAnswer { allowed, decided_by, steps, notes })
     }
 
     fn ask_rules(
@@ -142,11 +133,8 @@ impl Checker {
         let mut notes = Vec::new();
         match (&request.user, record) {
             (Some(name), None) => {
-                let by_plugin = self
-                    .config
-                    .auth_order
-                    .iter()
-                    .any(|step| matches!(step, AuthStep::Plugin(_)));
+                let by_plugin =
+                    self.config.auth_order.iter().any(|step| matches!(step, AuthStep::Plugin(_)));
                 notes.push(if by_plugin {
                     format!("{name} is not in directory.db: checked without roles, as a plugin may let it in")
                 } else {
@@ -203,30 +191,20 @@ impl Checker {
             retain: false,
             payload_length: 0,
         };
-        let mut instances = self
-            .instances
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut instances = self.instances.lock().unwrap_or_else(PoisonError::into_inner);
         let instances = instances.get_or_insert_with(|| hooks.for_worker());
         Ok(instances.authorize(*plugin, &question).verdict)
     }
 }
 
 fn step(step: &str, answer: &str, reason: Option<String>) -> CheckStep {
-    CheckStep {
-        step: step.to_owned(),
-        answer: answer.to_owned(),
-        reason,
-    }
+    CheckStep { step: step.to_owned(), answer: answer.to_owned(), reason }
 }
 
 /// A rule as one line.
 fn line(rows: &[RuleRow], id: RuleId) -> String {
     let row = rows.iter().find(|row| row.id == id);
-    row.map_or_else(
-        || format!("rule {}", id.0),
-        |row| RuleView::from(row.clone()).line(),
-    )
+    row.map_or_else(|| format!("rule {}", id.0), |row| RuleView::from(row.clone()).line())
 }
 
 /// Why no rule says anything: the first few that are for this client, and what is in their way.
@@ -260,22 +238,12 @@ fn why_none(rules: &RuleSet, requester: &Requester<'_>, object: &Object<'_>) -> 
 fn object(request: &CheckRequest) -> Result<Object<'_>, ServiceError> {
     let topic = request.topic.as_str();
     match request.action.as_str() {
-        "publish" => check_topic_name(topic)
-            .map(|()| Object::Topic(topic))
-            .map_err(|error| {
-                ServiceError::new(
-                    Fault::Invalid,
-                    format!("\"{topic}\" is not a topic: {error}"),
-                )
-            }),
-        "subscribe" => TopicFilter::parse(topic)
-            .map(Object::Filter)
-            .map_err(|error| {
-                ServiceError::new(
-                    Fault::Invalid,
-                    format!("\"{topic}\" is not a topic filter: {error}"),
-                )
-            }),
+        "publish" => check_topic_name(topic).map(|()| Object::Topic(topic)).map_err(|error| {
+            ServiceError::new(Fault::Invalid, format!("\"{topic}\" is not a topic: {error}"))
+        }),
+        "subscribe" => TopicFilter::parse(topic).map(Object::Filter).map_err(|error| {
+            ServiceError::new(Fault::Invalid, format!("\"{topic}\" is not a topic filter: {error}"))
+        }),
         other => {
             let error = format!("no action \"{other}\"");
             Err(ServiceError::invalid(error, "actions: publish, subscribe"))

@@ -62,19 +62,11 @@ pub(crate) struct ServiceError {
 
 impl ServiceError {
     pub(crate) fn new(fault: Fault, error: impl Into<String>) -> Self {
-        Self {
-            fault,
-            error: error.into(),
-            hint: None,
-        }
+        Self { fault, error: error.into(), hint: None }
     }
 
     pub(crate) fn invalid(error: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self {
-            fault: Fault::Invalid,
-            error: error.into(),
-            hint: Some(hint.into()),
-        }
+        Self { fault: Fault::Invalid, error: error.into(), hint: Some(hint.into()) }
     }
 }
 
@@ -149,24 +141,9 @@ pub(crate) struct Parts {
 
 impl Service {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts {
-            directory,
-            hash_pool,
-            config,
-            plugins,
-            hooks,
-            live,
-        } = parts;
+        let Parts { directory, hash_pool, config, plugins, hooks, live } = parts;
         let checker = Arc::new(check::Checker::new(Arc::clone(&config), hooks));
-        Self {
-            directory,
-            hash_pool,
-            config,
-            plugins,
-            live,
-            checker,
-            change: Mutex::new(()),
-        }
+        Self { directory, hash_pool, config, plugins, live, checker, change: Mutex::new(()) }
     }
 
     /// The number of a tenant.
@@ -183,13 +160,7 @@ impl Service {
 
     /// Every user, by name.
     pub(crate) async fn user_list(&self, tenant: TenantId) -> Result<Vec<UserView>, ServiceError> {
-        Ok(self
-            .directory
-            .user_list(tenant)
-            .await?
-            .into_iter()
-            .map(UserView::from)
-            .collect())
+        Ok(self.directory.user_list(tenant).await?.into_iter().map(UserView::from).collect())
     }
 
     /// Adds a user; without a password it can't log in by one.
@@ -198,12 +169,7 @@ impl Service {
         tenant: TenantId,
         request: NewUserRequest,
     ) -> Result<(), ServiceError> {
-        let NewUserRequest {
-            name,
-            kind,
-            roles,
-            password,
-        } = request;
+        let NewUserRequest { name, kind, roles, password } = request;
         let kind = kind.parse().map_err(|_| {
             ServiceError::invalid(format!("no kind \"{kind}\""), "kinds: user, device, admin")
         })?;
@@ -215,17 +181,7 @@ impl Service {
             Some(password) => Some(self.hash(password).await?),
             None => None,
         };
-        self.directory
-            .user_add(
-                tenant,
-                NewUser {
-                    name,
-                    kind,
-                    roles,
-                    password,
-                },
-            )
-            .await?;
+        self.directory.user_add(tenant, NewUser { name, kind, roles, password }).await?;
         Ok(())
     }
 
@@ -239,9 +195,7 @@ impl Service {
         if let Some(live) = &self.live {
             live.principal_changed(tenant, name);
         }
-        Ok(RemovedUserView {
-            rules_left: removed.rules_left,
-        })
+        Ok(RemovedUserView { rules_left: removed.rules_left })
     }
 
     /// Gives a user another password; the old one is void.
@@ -252,15 +206,10 @@ impl Service {
         request: &PasswordRequest,
     ) -> Result<(), ServiceError> {
         if self.directory.user_find(tenant, name).await?.is_none() {
-            return Err(StoreError::NoSuchUser {
-                name: name.to_owned(),
-            }
-            .into());
+            return Err(StoreError::NoSuchUser { name: name.to_owned() }.into());
         }
         let hash = self.hash(&request.password).await?;
-        self.directory
-            .user_set_password(tenant, name, &hash)
-            .await?;
+        self.directory.user_set_password(tenant, name, &hash).await?;
         if let Some(live) = &self.live {
             live.principal_changed(tenant, name);
         }
@@ -276,27 +225,16 @@ impl Service {
         }
         let pool = match &self.hash_pool {
             Some(pool) => Arc::clone(pool),
-            None => HashPool::new(1, limits::HASH_QUEUE_MAX)
-                .map(Arc::new)
-                .map_err(|error| {
-                    ServiceError::new(
-                        Fault::Failed,
-                        format!("can't start a hashing thread: {error}"),
-                    )
-                })?,
+            None => HashPool::new(1, limits::HASH_QUEUE_MAX).map(Arc::new).map_err(|error| {
+                ServiceError::new(Fault::Failed, format!("can't start a hashing thread: {error}"))
+            })?,
         };
         Ok(pool.hash(password.as_bytes()).await?)
     }
 
     /// Every rule, oldest first.
     pub(crate) async fn rule_list(&self, tenant: TenantId) -> Result<Vec<RuleView>, ServiceError> {
-        Ok(self
-            .directory
-            .rule_list(tenant)
-            .await?
-            .into_iter()
-            .map(RuleView::from)
-            .collect())
+        Ok(self.directory.rule_list(tenant).await?.into_iter().map(RuleView::from).collect())
     }
 
     /// Adds a rule, or finds the same one; it holds when this returns.
@@ -363,12 +301,7 @@ async fn aside<T: Send + 'static>(
 
 /// Words into a rule; the pattern is the store's to check.
 fn parse_rule(request: NewRuleRequest) -> Result<NewRule, ServiceError> {
-    let NewRuleRequest {
-        effect,
-        actions,
-        pattern,
-        to,
-    } = request;
+    let NewRuleRequest { effect, actions, pattern, to } = request;
     let effect = match effect.as_str() {
         "allow" => Effect::Allow,
         "deny" => Effect::Deny,
@@ -383,10 +316,7 @@ fn parse_rule(request: NewRuleRequest) -> Result<NewRule, ServiceError> {
         "all" => Actions::ALL,
         other => {
             let error = format!("no action \"{other}\"");
-            return Err(ServiceError::invalid(
-                error,
-                "actions: publish, subscribe, all",
-            ));
+            return Err(ServiceError::invalid(error, "actions: publish, subscribe, all"));
         }
     };
     let subject = match to.split_once(':') {
@@ -395,16 +325,8 @@ fn parse_rule(request: NewRuleRequest) -> Result<NewRule, ServiceError> {
         None if to == "all" => Subject::All,
         Some(_) | None => {
             let error = format!("\"{to}\" does not say for whom the rule is");
-            return Err(ServiceError::invalid(
-                error,
-                "write user:NAME, role:ROLE or all",
-            ));
+            return Err(ServiceError::invalid(error, "write user:NAME, role:ROLE or all"));
         }
     };
-    Ok(NewRule {
-        effect,
-        actions,
-        pattern,
-        subject,
-    })
+    Ok(NewRule { effect, actions, pattern, subject })
 }

@@ -115,14 +115,7 @@ pub(crate) struct RuleView {
 impl RuleView {
     /// As one line: `rule 3: allow publish devices/# to all`.
     pub(crate) fn line(&self) -> String {
-        let Self {
-            id,
-            effect,
-            actions,
-            pattern,
-            to,
-            ..
-        } = self;
+        let Self { id, effect, actions, pattern, to, .. } = self;
         format!("rule {id}: {effect} {actions} {pattern} to {to}")
     }
 }
@@ -252,16 +245,8 @@ impl From<&wasmqtt_host::plugin::Plugin> for ManifestView {
             id: manifest.id.clone(),
             version: manifest.version.clone(),
             description: manifest.description.clone(),
-            hooks: manifest
-                .hooks
-                .iter()
-                .map(|hook| hook.name().to_owned())
-                .collect(),
-            capabilities: manifest
-                .capabilities
-                .iter()
-                .map(|one| one.name().to_owned())
-                .collect(),
+            hooks: manifest.hooks.iter().map(|hook| hook.name().to_owned()).collect(),
+            capabilities: manifest.capabilities.iter().map(|one| one.name().to_owned()).collect(),
             sha256: plugin.digest().to_owned(),
         }
     }
@@ -276,10 +261,7 @@ pub(crate) fn plugin(
 ) -> PluginView {
     let named = |other: &str| other == name;
     let mut orders = Vec::new();
-    if config
-        .auth_order
-        .iter()
-        .any(|step| matches!(step, AuthStep::Plugin(other) if named(other)))
+    if config.auth_order.iter().any(|step| matches!(step, AuthStep::Plugin(other) if named(other)))
     {
         orders.push("auth.order".to_owned());
     }
@@ -298,10 +280,5 @@ pub(crate) fn plugin(
         PluginSource::Bundled => "bundled".to_owned(),
     };
     let manifest = planned.map(|planned| ManifestView::from(&*planned.plugin));
-    PluginView {
-        name: name.to_owned(),
-        source,
-        orders,
-        manifest,
-    }
+    PluginView { name: name.to_owned(), source, orders, manifest }
 }

@@ -36,9 +36,7 @@ impl Directory {
     /// # Errors
     /// `AlreadyExists` and what the system refuses; no half-made file remains.
     pub async fn create(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self {
-            database: Arc::new(Database::create(path).await?),
-        })
+        Ok(Self { database: Arc::new(Database::create(path).await?) })
     }
 
     /// Opens a file, checks it (`PRAGMA quick_check`), and migrates it when an older version wrote
@@ -48,9 +46,7 @@ impl Directory {
     /// `Missing`, `Permission`, `Foreign`, `Newer`, `Damaged`, `Locked`; a file that is refused is
     /// not changed.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self {
-            database: Arc::new(Database::open(path).await?),
-        })
+        Ok(Self { database: Arc::new(Database::open(path).await?) })
     }
 
     /// Closes all connections, of all clones, and waits for that.
@@ -74,36 +70,25 @@ impl Directory {
     }
 
     fn damaged(&self, detail: String) -> StoreError {
-        StoreError::Damaged {
-            path: self.path().to_path_buf(),
-            detail,
-        }
+        StoreError::Damaged { path: self.path().to_path_buf(), detail }
     }
 }
 
 impl std::fmt::Debug for Directory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Directory")
-            .field("path", &self.path())
-            .finish_non_exhaustive()
+        f.debug_struct("Directory").field("path", &self.path()).finish_non_exhaustive()
     }
 }
 
 /// The error for a tenant that a statement did not find.
 fn no_such_tenant(tenant: TenantId) -> StoreError {
-    StoreError::NoSuchTenant {
-        tenant: tenant.0.to_string(),
-    }
+    StoreError::NoSuchTenant { tenant: tenant.0.to_string() }
 }
 
 fn is_unique_violation(error: &sqlx::Error) -> bool {
-    error
-        .as_database_error()
-        .is_some_and(|error| error.is_unique_violation())
+    error.as_database_error().is_some_and(|error| error.is_unique_violation())
 }
 
 fn is_foreign_key_violation(error: &sqlx::Error) -> bool {
-    error
-        .as_database_error()
-        .is_some_and(|error| error.is_foreign_key_violation())
+    error.as_database_error().is_some_and(|error| error.is_foreign_key_violation())
 }

@@ -43,27 +43,17 @@ impl Directory {
     /// `BadName`, `BadPlugin` (SHA-256, JSON), `NoSuchTenant`.
     pub async fn plugin_put(&self, tenant: TenantId, plugin: &NewPlugin) -> Result<(), StoreError> {
         check_label(&plugin.name).map_err(|reason| bad_name("plugin", &plugin.name, reason))?;
-        let bad = |reason: String| StoreError::BadPlugin {
-            name: plugin.name.clone(),
-            reason,
-        };
+        let bad = |reason: String| StoreError::BadPlugin { name: plugin.name.clone(), reason };
         let is_digest = |text: &str| {
-            text.len() == 64
-                && text
-                    .bytes()
-                    .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+            text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
         };
         if !is_digest(&plugin.sha256) {
-            return Err(bad(
-                "its SHA-256 has to be 64 lower-case hexadecimal digits".to_owned(),
-            ));
+            return Err(bad("its SHA-256 has to be 64 lower-case hexadecimal digits".to_owned()));
         }
         let mut change = self.database.change().await?;
-        for (what, json) in [
-            ("config", &plugin.config),
-            ("hooks", &plugin.hooks),
-            ("grants", &plugin.grants),
-        ] {
+        for (what, json) in
+            [("config", &plugin.config), ("hooks", &plugin.hooks), ("grants", &plugin.grants)]
+        {
             let valid: bool = sqlx::query("SELECT json_valid(?1)")
                 .bind(json)
                 .fetch_one(change.connection())
@@ -72,9 +62,7 @@ impl Directory {
                 .map_err(self.database.failed("write"))?;
             if !valid || json.len() > PLUGIN_JSON_BYTES_MAX {
                 let max = PLUGIN_JSON_BYTES_MAX;
-                return Err(bad(format!(
-                    "its {what} has to be JSON of at most {max} bytes"
-                )));
+                return Err(bad(format!("its {what} has to be JSON of at most {max} bytes")));
             }
         }
         let sql = "INSERT INTO plugins (tenant_id, name, sha256, config, hooks, grants) \
@@ -117,9 +105,7 @@ impl Directory {
                 .await
                 .map_err(self.database.failed("write"))?;
         match done.rows_affected() {
-            0 => Err(StoreError::NoSuchPlugin {
-                name: shortened(name),
-            }),
+            0 => Err(StoreError::NoSuchPlugin { name: shortened(name) }),
             _ => change.commit().await,
         }
     }
@@ -137,9 +123,7 @@ impl Directory {
             .await
             .map_err(self.database.failed("write"))?;
         match done.rows_affected() {
-            0 => Err(StoreError::NoSuchPlugin {
-                name: shortened(name),
-            }),
+            0 => Err(StoreError::NoSuchPlugin { name: shortened(name) }),
             _ => change.commit().await,
         }
     }

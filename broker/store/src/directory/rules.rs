@@ -55,9 +55,7 @@ impl Directory {
         };
         Pattern::parse(&rule.pattern).map_err(|error| bad(&error))?;
         if rule.actions.bits() == 0 {
-            return Err(bad(
-                &"it has no action: publish, subscribe, or both are possible",
-            ));
+            return Err(bad(&"it has no action: publish, subscribe, or both are possible"));
         }
         let (subject_kind, subject) = columns_of(&rule.subject);
         if let Subject::User(name) | Subject::Role(name) = &rule.subject {
@@ -69,9 +67,7 @@ impl Directory {
         };
         let mut change = self.database.change().await?;
         if let Subject::Role(name) = &rule.subject {
-            users::make_role(change.connection(), tenant, name)
-                .await
-                .map_err(failed)?;
+            users::make_role(change.connection(), tenant, name).await.map_err(failed)?;
         }
         let insert = "INSERT INTO rules (tenant_id, effect, actions, pattern, subject_kind, subject) \
                       VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING RETURNING id";
@@ -87,21 +83,14 @@ impl Directory {
                 .bind(subject)
         };
         let id_of = |row: SqliteRow| row.try_get("id").map(RuleId).map_err(failed);
-        if let Some(row) = bound(insert)
-            .fetch_optional(change.connection())
-            .await
-            .map_err(failed)?
+        if let Some(row) =
+            bound(insert).fetch_optional(change.connection()).await.map_err(failed)?
         {
             let id = id_of(row)?;
             change.commit().await?;
             return Ok(id);
         }
-        id_of(
-            bound(same)
-                .fetch_one(change.connection())
-                .await
-                .map_err(failed)?,
-        )
+        id_of(bound(same).fetch_one(change.connection()).await.map_err(failed)?)
     }
 
     /// Removes a rule.
@@ -136,9 +125,7 @@ impl Directory {
             .fetch_all(&mut *connection)
             .await
             .map_err(self.database.failed("read"))?;
-        rows.into_iter()
-            .map(|row| row.map_err(|detail| self.damaged(detail)))
-            .collect()
+        rows.into_iter().map(|row| row.map_err(|detail| self.damaged(detail))).collect()
     }
 
     /// All rules of a tenant, compiled. An unreadable rule fails the whole set: a missing deny rule
@@ -150,10 +137,7 @@ impl Directory {
         let rows = self.rule_list(tenant).await?;
         // Parsing and indexing a million rules takes a while: not on a thread that serves others.
         let compiled = tokio::task::spawn_blocking(move || {
-            let rules = rows
-                .into_iter()
-                .map(rule_of)
-                .collect::<Result<Vec<_>, _>>()?;
+            let rules = rows.into_iter().map(rule_of).collect::<Result<Vec<_>, _>>()?;
             Ok(RuleSet::compile(rules))
         });
         match compiled.await {
@@ -171,20 +155,8 @@ impl Directory {
 fn rule_of(row: RuleRow) -> Result<Rule, String> {
     let pattern = Pattern::parse(&row.pattern)
         .map_err(|error| format!("rule {}, pattern {:?}: {error}", row.id.0, row.pattern))?;
-    let RuleRow {
-        id,
-        effect,
-        actions,
-        subject,
-        ..
-    } = row;
-    Ok(Rule {
-        id,
-        effect,
-        actions,
-        pattern,
-        subject,
-    })
+    let RuleRow { id, effect, actions, subject, .. } = row;
+    Ok(Rule { id, effect, actions, pattern, subject })
 }
 
 const fn text_of(effect: Effect) -> &'static str {

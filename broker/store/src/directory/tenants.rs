@@ -32,12 +32,8 @@ impl Directory {
             .fetch_optional(&mut *connection)
             .await
             .map_err(self.database.failed("read"))?
-            .ok_or_else(|| StoreError::NoSuchTenant {
-                tenant: format!("{:?}", shortened(name)),
-            })?;
-        row.try_get("id")
-            .map(TenantId)
-            .map_err(self.database.failed("read"))
+            .ok_or_else(|| StoreError::NoSuchTenant { tenant: format!("{:?}", shortened(name)) })?;
+        row.try_get("id").map(TenantId).map_err(self.database.failed("read"))
     }
 
     /// Adds a tenant. Names: 1 to 63 of `a-z 0-9 . _ -`, a letter or digit first.
@@ -53,9 +49,7 @@ impl Directory {
             .await
             .and_then(|row| row.try_get(0))
             .map_err(|error| match is_unique_violation(&error) {
-                true => StoreError::TenantExists {
-                    name: name.to_owned(),
-                },
+                true => StoreError::TenantExists { name: name.to_owned() },
                 false => self.database.failed("write")(error),
             })?;
         change.commit().await?;

@@ -187,17 +187,14 @@ impl Directory {
             .and_then(|row| row.try_get(0))
             .map_err(|error| {
                 if is_unique_violation(&error) {
-                    StoreError::UserExists {
-                        name: shortened(&user.name),
-                    }
+                    StoreError::UserExists { name: shortened(&user.name) }
                 } else if is_foreign_key_violation(&error) {
                     no_such_tenant(tenant)
                 } else {
                     self.database.failed("write")(error)
                 }
             })?;
-        self.put_roles(&mut change, tenant, principal, &user.roles)
-            .await?;
+        self.put_roles(&mut change, tenant, principal, &user.roles).await?;
         if let Some(password) = &user.password {
             self.put_password(&mut change, principal, password).await?;
         }
@@ -294,8 +291,7 @@ impl Directory {
             .execute(change.connection())
             .await
             .map_err(self.database.failed("write"))?;
-        self.put_roles(&mut change, tenant, principal, roles)
-            .await?;
+        self.put_roles(&mut change, tenant, principal, roles).await?;
         change.commit().await
     }
 
@@ -311,9 +307,7 @@ impl Directory {
             .fetch_all(&mut *connection)
             .await
             .map_err(&failed)?;
-        rows.iter()
-            .map(|row| user_row(row).map_err(&failed))
-            .collect()
+        rows.iter().map(|row| user_row(row).map_err(&failed)).collect()
     }
 
     /// One principal with its secrets.
@@ -365,10 +359,7 @@ impl Directory {
         sqlx::query(sql)
             .bind(tenant.0)
             .try_map(|row: SqliteRow| {
-                Ok(RoleRow {
-                    name: row.try_get("name")?,
-                    principals: row.try_get("principals")?,
-                })
+                Ok(RoleRow { name: row.try_get("name")?, principals: row.try_get("principals")? })
             })
             .fetch_all(&mut *connection)
             .await
@@ -425,9 +416,7 @@ impl Directory {
             .fetch_optional(change.connection())
             .await
             .map_err(self.database.failed("read"))?
-            .ok_or_else(|| StoreError::NoSuchUser {
-                name: shortened(name),
-            })?
+            .ok_or_else(|| StoreError::NoSuchUser { name: shortened(name) })?
             .try_get(0)
             .map_err(self.database.failed("read"))
     }
@@ -510,19 +499,12 @@ fn user_row(row: &SqliteRow) -> Result<UserRow, sqlx::Error> {
 }
 
 fn kind_of(row: &SqliteRow) -> Result<PrincipalKind, sqlx::Error> {
-    row.try_get::<&str, _>("kind")?
-        .parse()
-        .map_err(|error: UnknownKind| sqlx::Error::ColumnDecode {
-            index: "kind".to_owned(),
-            source: error.into(),
-        })
+    row.try_get::<&str, _>("kind")?.parse().map_err(|error: UnknownKind| {
+        sqlx::Error::ColumnDecode { index: "kind".to_owned(), source: error.into() }
+    })
 }
 
 fn roles_of(row: &SqliteRow) -> Result<Vec<Arc<str>>, sqlx::Error> {
     let roles: Option<&str> = row.try_get("roles")?;
-    Ok(roles
-        .into_iter()
-        .flat_map(|joined| joined.split('\n'))
-        .map(Arc::from)
-        .collect())
+    Ok(roles.into_iter().flat_map(|joined| joined.split('\n')).map(Arc::from).collect())
 }

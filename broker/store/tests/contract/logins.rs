@@ -28,9 +28,7 @@ impl House {
     async fn new(queue_max: usize) -> Self {
         let (folder, directory) = directory().await;
         // A deadline that no machine under load reaches.
-        let pool = HashPool::new(1, queue_max)
-            .unwrap()
-            .with_deadline(Duration::from_secs(60));
+        let pool = HashPool::new(1, queue_max).unwrap().with_deadline(Duration::from_secs(60));
         let pool = Arc::new(pool);
         let hash = pool.hash(b"right").await.unwrap();
         let anna = NewUser {
@@ -41,18 +39,11 @@ impl House {
         };
         directory.user_add(TENANT, anna).await.unwrap();
         let authenticator = Authenticator::new(directory.clone(), Arc::clone(&pool)).unwrap();
-        Self {
-            directory,
-            pool,
-            authenticator: Arc::new(authenticator),
-            _folder: folder,
-        }
+        Self { directory, pool, authenticator: Arc::new(authenticator), _folder: folder }
     }
 
     async fn login(&self, name: &str, password: &str) -> Result<Verified, LoginError> {
-        self.authenticator
-            .verify(TENANT, name, password.as_bytes())
-            .await
+        self.authenticator.verify(TENANT, name, password.as_bytes()).await
     }
 
     /// Logs in and checks how many hashes that took.
@@ -73,35 +64,16 @@ async fn the_right_password_tells_who_it_is_and_costs_one_hash_once() {
     house.check("anna", "right", true, 0).await;
     let anna = house.login("anna", "right").await.unwrap();
     let roles = Arc::from(["a".into(), "b".into()]);
-    assert_eq!(
-        anna,
-        Verified {
-            name: "anna".into(),
-            kind: PrincipalKind::Admin,
-            roles
-        }
-    );
+    assert_eq!(anna, Verified { name: "anna".into(), kind: PrincipalKind::Admin, roles });
 }
 
 #[tokio::test]
 async fn every_refusal_is_the_same_and_costs_the_same() {
     let house = House::new(8).await;
-    house
-        .directory
-        .user_add(TENANT, user("bare", None))
-        .await
-        .unwrap();
+    house.directory.user_add(TENANT, user("bare", None)).await.unwrap();
     let hash = house.pool.hash(b"right").await.unwrap();
-    house
-        .directory
-        .user_add(TENANT, user("off", Some(&hash)))
-        .await
-        .unwrap();
-    house
-        .directory
-        .user_set_enabled(TENANT, "off", false)
-        .await
-        .unwrap();
+    house.directory.user_add(TENANT, user("off", Some(&hash))).await.unwrap();
+    house.directory.user_set_enabled(TENANT, "off", false).await.unwrap();
     for (name, password) in [
         ("anna", "wrong"),
         ("nobody", "right"),
@@ -137,16 +109,10 @@ async fn a_change_holds_from_the_next_login() {
     let hash = house.pool.hash(b"new").await.unwrap();
     // By another process, as far as the authenticator can tell.
     let other = Directory::open(house.directory.path()).await.unwrap();
-    other
-        .user_set_password(TENANT, "anna", &hash)
-        .await
-        .unwrap();
+    other.user_set_password(TENANT, "anna", &hash).await.unwrap();
     house.check("anna", "right", false, 1).await;
     house.check("anna", "new", true, 1).await;
-    other
-        .user_set_roles(TENANT, "anna", &["c".to_owned()])
-        .await
-        .unwrap();
+    other.user_set_roles(TENANT, "anna", &["c".to_owned()]).await.unwrap();
     let anna = house.login("anna", "new").await.unwrap();
     assert_eq!(anna.roles, Arc::from(["c".into()]));
     other.user_set_enabled(TENANT, "anna", false).await.unwrap();
@@ -162,11 +128,7 @@ async fn the_same_password_set_again_is_verified_again() {
     let house = House::new(8).await;
     house.check("anna", "right", true, 1).await;
     let hash = house.pool.hash(b"right").await.unwrap();
-    house
-        .directory
-        .user_set_password(TENANT, "anna", &hash)
-        .await
-        .unwrap();
+    house.directory.user_set_password(TENANT, "anna", &hash).await.unwrap();
     house.check("anna", "right", true, 1).await;
 }
 
@@ -202,11 +164,7 @@ async fn a_stored_hash_that_cannot_be_used_lets_nobody_in_and_costs_a_hash() {
         "$argon2id$v=19$m=4194304,t=9,p=1$c29tZXNhbHQ$c29tZXNhbHRzb21lc2FsdHNvbWVzYWx0",
     ] {
         let sql = "UPDATE credentials SET phc = ?1";
-        sqlx::query(sql)
-            .bind(phc)
-            .execute(&mut connection)
-            .await
-            .unwrap();
+        sqlx::query(sql).bind(phc).execute(&mut connection).await.unwrap();
         house.check("anna", phc, false, 1).await;
     }
 }
@@ -214,29 +172,22 @@ async fn a_stored_hash_that_cannot_be_used_lets_nobody_in_and_costs_a_hash() {
 #[tokio::test]
 async fn a_hundred_who_ask_the_same_share_one_hash() {
     let house = House::new(4).await;
-    for (name, password, good) in [
-        ("anna", "right", true),
-        ("anna", "wrong", false),
-        ("nobody", "x", false),
-    ] {
+    for (name, password, good) in
+        [("anna", "right", true), ("anna", "wrong", false), ("nobody", "x", false)]
+    {
         let before = house.pool.hashes();
         let logins: Vec<_> = (0..100)
             .map(|_| {
                 let authenticator = Arc::clone(&house.authenticator);
                 tokio::spawn(async move {
-                    authenticator
-                        .verify(TENANT, name, password.as_bytes())
-                        .await
+                    authenticator.verify(TENANT, name, password.as_bytes()).await
                 })
             })
             .collect();
         for login in logins {
             let result = login.await.unwrap();
             assert_eq!(result.is_ok(), good, "{result:?}");
-            assert!(
-                good || result == Err(LoginError::WrongCredential),
-                "{result:?}"
-            );
+            assert!(good || result == Err(LoginError::WrongCredential), "{result:?}");
         }
         assert_eq!(house.pool.hashes() - before, 1, "{name} with {password}");
     }
@@ -276,9 +227,7 @@ async fn a_storm_of_wrong_logins_takes_bounded_memory_and_is_answered_busy() {
             let authenticator = Arc::clone(&house.authenticator);
             tokio::spawn(async move {
                 let name = if number % 2 == 0 { "anna" } else { "nobody" };
-                authenticator
-                    .verify(TENANT, name, number.to_string().as_bytes())
-                    .await
+                authenticator.verify(TENANT, name, number.to_string().as_bytes()).await
             })
         })
         .collect();
@@ -292,10 +241,7 @@ async fn a_storm_of_wrong_logins_takes_bounded_memory_and_is_answered_busy() {
         }
     }
     assert_eq!(busy + wrong, STORM);
-    assert!(
-        wrong >= QUEUE && busy >= STORM / 2,
-        "{busy} busy, {wrong} wrong"
-    );
+    assert!(wrong >= QUEUE && busy >= STORM / 2, "{busy} busy, {wrong} wrong");
     assert_eq!(house.pool.hashes() - before, wrong as u64);
     // In parallel 200 hashes would take 3.8 GB.
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -1,10 +1,6 @@
 //! What the store promises, tried on real files in a temporary folder.
 //! What must not live here: tests of private parts; those are beside what they test.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test may fail and speak that way"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail and speak that way")]
 
 mod directory;
 mod hash_pool;

@@ -13,11 +13,7 @@ use wasmqtt_store::{Directory, StoreError};
 use crate::{directory, place, user};
 
 async fn raw(path: &Path) -> SqliteConnection {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .connect()
-        .await
-        .unwrap()
+    SqliteConnectOptions::new().filename(path).connect().await.unwrap()
 }
 
 async fn execute(path: &Path, sql: &'static str) {
@@ -29,25 +25,16 @@ async fn execute(path: &Path, sql: &'static str) {
 /// Opens what must be refused; the file has to be the same afterwards.
 #[track_caller]
 fn check_unchanged(path: &Path, before: &[u8]) {
-    assert!(
-        fs::read(path).unwrap() == before,
-        "the refused file was changed"
-    );
+    assert!(fs::read(path).unwrap() == before, "the refused file was changed");
 }
 
 #[tokio::test]
 async fn a_new_file_has_the_schema_the_default_tenant_and_safe_settings() {
     let (_folder, directory) = directory().await;
-    assert_eq!(
-        directory.tenant_by_name("default").await,
-        Ok(TenantId::DEFAULT)
-    );
+    assert_eq!(directory.tenant_by_name("default").await, Ok(TenantId::DEFAULT));
     let mut connection = raw(directory.path()).await;
     let text = |row: sqlx::sqlite::SqliteRow| row.get::<String, _>(0);
-    let mode = sqlx::query("PRAGMA journal_mode")
-        .fetch_one(&mut connection)
-        .await
-        .unwrap();
+    let mode = sqlx::query("PRAGMA journal_mode").fetch_one(&mut connection).await.unwrap();
     assert_eq!(text(mode), "wal");
     let loose = "SELECT name FROM pragma_table_list \
                  WHERE schema = 'main' AND type = 'table' AND name NOT LIKE 'sqlite_%' AND NOT strict";
@@ -57,20 +44,14 @@ async fn a_new_file_has_the_schema_the_default_tenant_and_safe_settings() {
         [""; 0],
         "tables that are not STRICT"
     );
-    let id = sqlx::query("PRAGMA application_id")
-        .fetch_one(&mut connection)
-        .await
-        .unwrap();
+    let id = sqlx::query("PRAGMA application_id").fetch_one(&mut connection).await.unwrap();
     assert_eq!(id.get::<i64, _>(0), 0x774d_5154);
 }
 
 #[tokio::test]
 async fn only_the_owner_can_read_any_of_the_files() {
     let (folder, directory) = directory().await;
-    directory
-        .user_add(TenantId::DEFAULT, user("a", None))
-        .await
-        .unwrap();
+    directory.user_add(TenantId::DEFAULT, user("a", None)).await.unwrap();
     let mut seen = 0;
     for entry in fs::read_dir(folder.path()).unwrap() {
         let entry = entry.unwrap();
@@ -78,35 +59,19 @@ async fn only_the_owner_can_read_any_of_the_files() {
         assert_eq!(mode, 0o600, "{:?}", entry.file_name());
         seen += 1;
     }
-    assert_eq!(
-        seen, 3,
-        "the file, its write-ahead log and its shared memory"
-    );
+    assert_eq!(seen, 3, "the file, its write-ahead log and its shared memory");
 }
 
 #[tokio::test]
 async fn what_was_written_is_there_when_it_is_opened_again() {
     let (_folder, directory) = directory().await;
-    directory
-        .user_add(TenantId::DEFAULT, user("a", None))
-        .await
-        .unwrap();
+    directory.user_add(TenantId::DEFAULT, user("a", None)).await.unwrap();
     let generation = directory.generation().await.unwrap();
     let path = directory.path().to_path_buf();
     directory.close().await;
     let directory = Directory::open(&path).await.unwrap();
-    assert!(
-        directory
-            .user_find(TenantId::DEFAULT, "a")
-            .await
-            .unwrap()
-            .is_some()
-    );
-    assert_eq!(
-        directory.generation().await,
-        Ok(generation),
-        "opening is no change"
-    );
+    assert!(directory.user_find(TenantId::DEFAULT, "a").await.unwrap().is_some());
+    assert_eq!(directory.generation().await, Ok(generation), "opening is no change");
 }
 
 #[tokio::test]
@@ -123,10 +88,7 @@ async fn creating_in_a_folder_that_is_not_there_says_so() {
     let (folder, _) = place();
     let path = folder.path().join("no/directory.db");
     let error = Directory::create(&path).await.unwrap_err();
-    assert!(
-        error.to_string().contains("its folder does not exist"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("its folder does not exist"), "{error}");
 }
 
 #[tokio::test]
@@ -134,10 +96,7 @@ async fn a_missing_file_is_named() {
     let (_folder, path) = place();
     let error = Directory::open(&path).await.unwrap_err();
     assert_eq!(error, StoreError::Missing { path: path.clone() });
-    assert!(
-        error.to_string().contains(path.to_str().unwrap()),
-        "{error}"
-    );
+    assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
     assert!(!path.exists());
 }
 
@@ -146,27 +105,11 @@ async fn a_file_of_a_newer_version_is_refused_and_not_changed() {
     let (_folder, directory) = directory().await;
     let path = directory.path().to_path_buf();
     directory.close().await;
-    execute(
-        &path,
-        "PRAGMA user_version = 7; CREATE TABLE from_the_future (x)",
-    )
-    .await;
+    execute(&path, "PRAGMA user_version = 7; CREATE TABLE from_the_future (x)").await;
     let before = fs::read(&path).unwrap();
     let error = Directory::open(&path).await.unwrap_err();
-    assert_eq!(
-        error,
-        StoreError::Newer {
-            found: 7,
-            known: 1,
-            path: path.clone()
-        }
-    );
-    assert!(
-        error
-            .to_string()
-            .contains("schema version 7, this program knows up to 1"),
-        "{error}"
-    );
+    assert_eq!(error, StoreError::Newer { found: 7, known: 1, path: path.clone() });
+    assert!(error.to_string().contains("schema version 7, this program knows up to 1"), "{error}");
     check_unchanged(&path, &before);
 }
 
@@ -224,10 +167,7 @@ async fn a_damaged_file_is_refused_and_named() {
         fs::write(&path, &damaged).unwrap();
         let error = Directory::open(&path).await.unwrap_err();
         assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
-        assert!(
-            error.to_string().contains(path.to_str().unwrap()),
-            "{error}"
-        );
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
         assert!(error.to_string().contains("backup"), "{error}");
     }
 }
@@ -242,13 +182,7 @@ async fn a_file_without_permission_says_what_to_do() {
         return; // root may do everything
     }
     let error = Directory::open(&path).await.unwrap_err();
-    assert_eq!(
-        error,
-        StoreError::Permission {
-            action: "open",
-            path
-        }
-    );
+    assert_eq!(error, StoreError::Permission { action: "open", path });
 }
 
 #[tokio::test]
@@ -257,8 +191,5 @@ async fn two_who_open_at_the_same_moment_both_succeed() {
     let path = directory.path().to_path_buf();
     directory.close().await;
     let (one, other) = tokio::join!(Directory::open(&path), Directory::open(&path));
-    assert_eq!(
-        one.unwrap().generation().await,
-        other.unwrap().generation().await
-    );
+    assert_eq!(one.unwrap().generation().await, other.unwrap().generation().await);
 }

@@ -21,10 +21,7 @@ async fn neither_loses_a_change_of_its_own_or_of_the_other() {
         let directory = Directory::open(Path::new(path)).await.unwrap();
         for number in 0..USERS {
             let name = format!("{prefix}{number}");
-            directory
-                .user_add(TenantId::DEFAULT, user(&name, None))
-                .await
-                .unwrap();
+            directory.user_add(TenantId::DEFAULT, user(&name, None)).await.unwrap();
         }
         return;
     }
@@ -44,18 +41,12 @@ async fn neither_loses_a_change_of_its_own_or_of_the_other() {
         .collect();
     for number in 0..USERS {
         let name = format!("c{number}");
-        directory
-            .user_add(TenantId::DEFAULT, user(&name, None))
-            .await
-            .unwrap();
+        directory.user_add(TenantId::DEFAULT, user(&name, None)).await.unwrap();
     }
     for mut writer in writers {
         assert!(writer.wait().unwrap().success());
     }
-    assert_eq!(
-        directory.user_list(TenantId::DEFAULT).await.unwrap().len(),
-        3 * USERS
-    );
+    assert_eq!(directory.user_list(TenantId::DEFAULT).await.unwrap().len(), 3 * USERS);
     let changes = i64::try_from(3 * USERS).unwrap();
     assert_eq!(directory.generation().await, Ok(before + changes));
 }

@@ -40,11 +40,7 @@ impl Cfg {
     pub(crate) fn new(a: &Args) -> Self {
         let level: u8 = a.n("mqtt", 4);
         let address = format!("{}:{}", a.s("host", "127.0.0.1"), a.n::<u16>("port", 1883));
-        let form = if a.f("json-payload") {
-            Form::Json
-        } else {
-            Form::Binary
-        };
+        let form = if a.f("json-payload") { Form::Json } else { Form::Binary };
         Self {
             addr: address.parse().expect("--host must be an IP address"),
             scenario: a.s("scenario", "pair"),

@@ -33,10 +33,7 @@ pub(crate) fn mqtt_connect(cfg: &Cfg, id: &str, n: usize) -> io::Result<(TcpStre
     let (_, i) = varint(&f[1..]);
     let body = &f[1 + i..];
     if body.get(1) != Some(&0) {
-        return Err(io::Error::other(format!(
-            "CONNACK refused code {:?}",
-            body.get(1)
-        )));
+        return Err(io::Error::other(format!("CONNACK refused code {:?}", body.get(1))));
     }
     let mut rm = 65535;
     if cfg.level == 5 {
@@ -142,16 +139,7 @@ impl Conn {
             Kind::Pub { .. } => Vec::with_capacity(64 * 1024),
             Kind::Sub { .. } => Vec::new(),
         };
-        Self {
-            s,
-            rbuf: Vec::new(),
-            rlen: 0,
-            out,
-            opos: 0,
-            want_out: false,
-            dead: false,
-            kind,
-        }
+        Self { s, rbuf: Vec::new(), rlen: 0, out, opos: 0, want_out: false, dead: false, kind }
     }
 
     pub(crate) fn flush(&mut self, ep: &Epoll, tok: u64) {
@@ -185,12 +173,7 @@ impl Conn {
         self.opos = 0;
         if self.want_out {
             self.want_out = false;
-            ep.ctl(
-                libc::EPOLL_CTL_MOD,
-                self.s.as_raw_fd(),
-                libc::EPOLLIN as u32,
-                tok,
-            );
+            ep.ctl(libc::EPOLL_CTL_MOD, self.s.as_raw_fd(), libc::EPOLLIN as u32, tok);
         }
     }
 }

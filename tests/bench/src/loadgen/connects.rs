@@ -23,14 +23,8 @@ pub(crate) fn conn_rate(cfg: &Cfg, label: &str, conc: usize) -> io::Result<Strin
     let hist = Arc::new(Mutex::new(Hist::default()));
     let hs: Vec<_> = (0..cfg.threads)
         .map(|_| {
-            let (cfg, stop, n, err, ids, hist) = (
-                cfg.clone(),
-                stop.clone(),
-                n.clone(),
-                err.clone(),
-                ids.clone(),
-                hist.clone(),
-            );
+            let (cfg, stop, n, err, ids, hist) =
+                (cfg.clone(), stop.clone(), n.clone(), err.clone(), ids.clone(), hist.clone());
             let conc = (conc / cfg.threads).max(1);
             std::thread::spawn(move || conn_worker(&cfg, conc, &stop, [&n, &err, &ids], &hist))
         })
@@ -58,10 +52,7 @@ pub(crate) fn conn_rate(cfg: &Cfg, label: &str, conc: usize) -> io::Result<Strin
         h.pct(99.9) as f64 / 1e3,
         h.max as f64 / 1e3,
         cpu.map_or("null".into(), |c| format!("{c:.2}")),
-        cpu.map_or("null".into(), |c| format!(
-            "{:.1}",
-            c * 1e6 / d.max(1) as f64
-        ))
+        cpu.map_or("null".into(), |c| format!("{:.1}", c * 1e6 / d.max(1) as f64))
     ))
 }
 fn conn_worker(
@@ -80,19 +71,10 @@ fn conn_worker(
         let id = ids.fetch_add(1, Relaxed);
         let r = tcp(&cfg.addr).and_then(|mut s| {
             let mut b = Vec::new();
-            connect(
-                &mut b,
-                &format!("{}-c{id}", cfg.cprefix),
-                &cfg.opts(id as usize),
-            );
+            connect(&mut b, &format!("{}-c{id}", cfg.cprefix), &cfg.opts(id as usize));
             s.write_all(&b)?;
             s.set_nonblocking(true)?;
-            ep.ctl(
-                libc::EPOLL_CTL_ADD,
-                s.as_raw_fd(),
-                libc::EPOLLIN as u32,
-                i as u64,
-            );
+            ep.ctl(libc::EPOLL_CTL_ADD, s.as_raw_fd(), libc::EPOLLIN as u32, i as u64);
             Ok(s)
         });
         match r {
@@ -120,10 +102,7 @@ fn conn_worker(
                         n.fetch_add(1, Relaxed);
                         let _ = s.write_all(&[0xe0, 0]);
                         // RST on close keeps the loopback free of TIME_WAIT sockets
-                        let l = libc::linger {
-                            l_onoff: 1,
-                            l_linger: 0,
-                        };
+                        let l = libc::linger { l_onoff: 1, l_linger: 0 };
                         unsafe {
                             libc::setsockopt(
                                 s.as_raw_fd(),

@@ -11,12 +11,7 @@ pub(crate) struct Hist {
 const SUB: u32 = 6;
 impl Default for Hist {
     fn default() -> Self {
-        Hist {
-            b: vec![0; 64 << SUB],
-            n: 0,
-            max: 0,
-            sum: 0,
-        }
+        Hist { b: vec![0; 64 << SUB], n: 0, max: 0, sum: 0 }
     }
 }
 fn idx(v: u64) -> usize {
@@ -30,11 +25,7 @@ fn idx(v: u64) -> usize {
 fn low(i: usize) -> u64 {
     let s = i >> SUB;
     let r = (i & ((1 << SUB) - 1)) as u64;
-    if s == 0 {
-        r
-    } else {
-        ((1 << SUB) + r) << (s - 1)
-    }
+    if s == 0 { r } else { ((1 << SUB) + r) << (s - 1) }
 }
 impl Hist {
     #[inline]
@@ -70,11 +61,7 @@ impl Hist {
         self.max
     }
     pub(crate) fn mean(&self) -> f64 {
-        if self.n == 0 {
-            0.0
-        } else {
-            self.sum as f64 / self.n as f64
-        }
+        if self.n == 0 { 0.0 } else { self.sum as f64 / self.n as f64 }
     }
 }
 #[cfg(test)]

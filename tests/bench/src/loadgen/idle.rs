@@ -17,13 +17,7 @@ pub(crate) fn idle(cfg: &Cfg, label: &str) -> io::Result<String> {
     for i in 0..cfg.subs {
         let (mut s, _) = mqtt_connect(cfg, &format!("{}-i{i}", cfg.cprefix), i)?;
         let mut b = Vec::new();
-        subscribe(
-            &mut b,
-            1,
-            &[format!("{}/{i}", cfg.tprefix)],
-            cfg.qos,
-            cfg.level,
-        );
+        subscribe(&mut b, 1, &[format!("{}/{i}", cfg.tprefix)], cfg.qos, cfg.level);
         s.write_all(&b)?;
         read_frame(&mut s)?;
         v.push(s);

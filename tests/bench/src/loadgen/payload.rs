@@ -94,15 +94,8 @@ fn numbers_come_back_as_they_were_put() {
         let mut payload = form.blank(80);
         assert_eq!(payload.len(), 80);
         form.put(&mut payload, 499, 123_456, 0x1234_5678_9abc);
-        assert_eq!(
-            form.take(&payload, 80),
-            Some((499, 123_456, 0x1234_5678_9abc))
-        );
+        assert_eq!(form.take(&payload, 80), Some((499, 123_456, 0x1234_5678_9abc)));
     }
     let json = Form::Json.blank(64);
-    assert!(
-        std::str::from_utf8(&json)
-            .unwrap()
-            .ends_with("\"x\":\"xxx\"}")
-    );
+    assert!(std::str::from_utf8(&json).unwrap().ends_with("\"x\":\"xxx\"}"));
 }

@@ -39,10 +39,7 @@ pub(crate) fn handle(cfg: &Cfg, c: &mut Conn, b: &[u8], sh: &Shared, st: &mut St
                     i += l + n;
                 }
                 let pl = &body[i..];
-                let taken = cfg
-                    .form
-                    .take(pl, cfg.size)
-                    .filter(|(p, ..)| *p < track.len());
+                let taken = cfg.form.take(pl, cfg.size).filter(|(p, ..)| *p < track.len());
                 let Some((p, seq, ts)) = taken else {
                     st.bad += 1;
                     continue;

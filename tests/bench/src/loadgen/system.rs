@@ -5,10 +5,7 @@ use std::os::fd::RawFd;
 
 /// Nanoseconds of the monotonic clock.
 pub(crate) fn now_ns() -> u64 {
-    let mut t = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut t) };
     t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }
@@ -20,10 +17,7 @@ impl Epoll {
         Epoll(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })
     }
     pub(crate) fn ctl(&self, op: i32, fd: i32, ev: u32, tok: u64) {
-        let mut e = libc::epoll_event {
-            events: ev,
-            u64: tok,
-        };
+        let mut e = libc::epoll_event { events: ev, u64: tok };
         unsafe { libc::epoll_ctl(self.0, op, fd, &mut e) };
     }
     pub(crate) fn wait(&self, evs: &mut [libc::epoll_event], timeout_ms: i32) -> usize {
@@ -61,10 +55,7 @@ pub(crate) fn proc_rss_kb(pid: u32) -> u64 {
 /// As many open files as the hard limit allows, and no signal for a closed pipe.
 pub(crate) fn prepare_process() {
     unsafe {
-        let mut r = libc::rlimit {
-            rlim_cur: 0,
-            rlim_max: 0,
-        };
+        let mut r = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         libc::getrlimit(libc::RLIMIT_NOFILE, &mut r);
         r.rlim_cur = r.rlim_max;
         libc::setrlimit(libc::RLIMIT_NOFILE, &r);

@@ -87,11 +87,8 @@ pub(crate) fn pubsub(cfg: &Cfg, label: &str) -> io::Result<String> {
     let rss = cfg.pid.map(proc_rss_kb);
     sh.stop_pub.store(true, Relaxed);
     let dl = Instant::now() + Duration::from_secs_f64(cfg.drain);
-    let expected = |sh: &Shared| -> u64 {
-        (0..cfg.pubs)
-            .map(|p| sh.sent[p].load(Relaxed) * cfg.fan(p))
-            .sum()
-    };
+    let expected =
+        |sh: &Shared| -> u64 { (0..cfg.pubs).map(|p| sh.sent[p].load(Relaxed) * cfg.fan(p)).sum() };
     while Instant::now() < dl {
         std::thread::sleep(Duration::from_millis(20));
         if sh.recv_total.load(Relaxed) >= expected(&sh)
@@ -114,22 +111,15 @@ pub(crate) fn pubsub(cfg: &Cfg, label: &str) -> io::Result<String> {
     }
     let exp = expected(&sh);
     let lost = exp.saturating_sub(st.got);
-    let unacked = if cfg.qos > 0 {
-        sh.sent_total.load(Relaxed).saturating_sub(st.acked)
-    } else {
-        0
-    };
+    let unacked =
+        if cfg.qos > 0 { sh.sent_total.load(Relaxed).saturating_sub(st.acked) } else { 0 };
     let (recv, sent) = (r1 - r0, s1 - s0);
     let h = &st.hist;
     let us = |p: f64| h.pct(p) as f64 / 1000.0;
     let msgs = recv + sent;
     let cpu_s = cpu.map_or("null".into(), |c| format!("{c:.2}"));
-    let cpm = cpu.map_or("null".into(), |c| {
-        format!("{:.3}", c * 1e6 / recv.max(1) as f64)
-    });
-    let cpm2 = cpu.map_or("null".into(), |c| {
-        format!("{:.3}", c * 1e6 / msgs.max(1) as f64)
-    });
+    let cpm = cpu.map_or("null".into(), |c| format!("{:.3}", c * 1e6 / recv.max(1) as f64));
+    let cpm2 = cpu.map_or("null".into(), |c| format!("{:.3}", c * 1e6 / msgs.max(1) as f64));
     let rss_s = rss.map_or("null".into(), |c| c.to_string());
     Ok(format!(
         "{{\"label\":\"{label}\",\"scenario\":\"{}\",\"mqtt\":{},\"qos\":{},\"size\":{},\"pubs\":{},\"subs\":{},\"rate\":{},\"seconds\":{el:.3},\"sent\":{sent},\"sent_per_s\":{:.0},\"received\":{recv},\"recv_per_s\":{:.0},\"total_expected\":{exp},\"total_received\":{},\"lost\":{lost},\"duplicates\":{},\"out_of_order\":{},\"unacked\":{unacked},\"bad\":{},\"dead_conns\":{},\"latency_us\":{{\"mean\":{:.1},\"p50\":{:.1},\"p90\":{:.1},\"p99\":{:.1},\"p999\":{:.1},\"max\":{:.1}}},\"server_cpu_s\":{cpu_s},\"server_cpu_s_per_million_deliveries\":{cpm},\"server_cpu_s_per_million_in_plus_out\":{cpm2},\"server_rss_kb\":{rss_s},\"client_cpu_s\":{mycpu:.2}}}",

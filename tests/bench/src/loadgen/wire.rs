@@ -97,12 +97,7 @@ impl PubTemplate {
         let len = 2 + topic.len() + if qos > 0 { 2 } else { 0 } + usize::from(level == 5) + payload;
         put_varint(&mut head, len);
         put_str(&mut head, topic.as_bytes());
-        PubTemplate {
-            first: 0x30 | (qos << 1) | u8::from(retain),
-            head,
-            qos,
-            level,
-        }
+        PubTemplate { first: 0x30 | (qos << 1) | u8::from(retain), head, qos, level }
     }
     #[inline]
     pub(crate) fn put(&self, b: &mut Vec<u8>, pid: u16, payload: &[u8]) {

@@ -17,12 +17,7 @@ pub(crate) fn worker(cfg: &Cfg, conns: Vec<Conn>, sh: &Shared) -> Stats {
     let mut conns = conns;
     let mut st = Stats::default();
     for (i, c) in conns.iter().enumerate() {
-        ep.ctl(
-            libc::EPOLL_CTL_ADD,
-            c.s.as_raw_fd(),
-            libc::EPOLLIN as u32,
-            i as u64,
-        );
+        ep.ctl(libc::EPOLL_CTL_ADD, c.s.as_raw_fd(), libc::EPOLLIN as u32, i as u64);
     }
     let pub_idx: Vec<usize> = conns
         .iter()
@@ -32,11 +27,8 @@ pub(crate) fn worker(cfg: &Cfg, conns: Vec<Conn>, sh: &Shared) -> Stats {
         .collect();
     let mut evs = vec![libc::epoll_event { events: 0, u64: 0 }; 1024];
     let mut payload = cfg.form.blank(cfg.size);
-    let my_rate = if cfg.pubs > 0 {
-        cfg.rate * pub_idx.len() as f64 / cfg.pubs as f64
-    } else {
-        0.0
-    };
+    let my_rate =
+        if cfg.pubs > 0 { cfg.rate * pub_idx.len() as f64 / cfg.pubs as f64 } else { 0.0 };
     let start = now_ns();
     let mut issued = 0u64;
     let mut rr = 0usize;
@@ -57,15 +49,8 @@ pub(crate) fn worker(cfg: &Cfg, conns: Vec<Conn>, sh: &Shared) -> Stats {
                     let ci = pub_idx[rr % pub_idx.len()];
                     rr += 1;
                     let c = &mut conns[ci];
-                    if let Kind::Pub {
-                        p,
-                        templates,
-                        seq,
-                        next_pid,
-                        unacked,
-                        max_unacked,
-                        ..
-                    } = &mut c.kind
+                    if let Kind::Pub { p, templates, seq, next_pid, unacked, max_unacked, .. } =
+                        &mut c.kind
                     {
                         if c.dead
                             || c.out.len() > 4 << 20
@@ -99,11 +84,7 @@ pub(crate) fn worker(cfg: &Cfg, conns: Vec<Conn>, sh: &Shared) -> Stats {
                 }
                 let next = start + ((issued + 1) as f64 * 1e9 / my_rate) as u64;
                 let wait = next.saturating_sub(now_ns());
-                timeout = if wait < 1_000_000 {
-                    0
-                } else {
-                    (wait / 1_000_000) as i32
-                };
+                timeout = if wait < 1_000_000 { 0 } else { (wait / 1_000_000) as i32 };
                 if timeout == 0 && wait > 60_000 {
                     // sleep part of the gap instead of spinning
                     unsafe {
@@ -111,11 +92,7 @@ pub(crate) fn worker(cfg: &Cfg, conns: Vec<Conn>, sh: &Shared) -> Stats {
                             tv_sec: 0,
                             tv_nsec: (wait.min(400_000) - 55_000) as i64,
                         };
-                        let mut pfd = libc::pollfd {
-                            fd: ep.0,
-                            events: libc::POLLIN,
-                            revents: 0,
-                        };
+                        let mut pfd = libc::pollfd { fd: ep.0, events: libc::POLLIN, revents: 0 };
                         libc::ppoll(&mut pfd, 1, &ts, std::ptr::null());
                     }
                 }
@@ -263,10 +240,7 @@ pub(crate) fn worker(cfg: &Cfg, conns: Vec<Conn>, sh: &Shared) -> Stats {
 }
 
 #[inline]
-#[allow(
-    clippy::too_many_arguments,
-    reason = "the parts of a `Kind::Pub`, borrowed one by one"
-)]
+#[allow(clippy::too_many_arguments, reason = "the parts of a `Kind::Pub`, borrowed one by one")]
 fn put_msg(
     cfg: &Cfg,
     payload: &mut [u8],

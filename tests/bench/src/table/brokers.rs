@@ -27,10 +27,7 @@ pub(crate) enum Contender {
     /// `wasmqtt run --dev --workers N`; without a number as many as there are cores.
     Dev(Option<u16>),
     /// `wasmqtt run DIR` with those settings: passwords, 100 rules.
-    Created {
-        name: &'static str,
-        settings: &'static [&'static str],
-    },
+    Created { name: &'static str, settings: &'static [&'static str] },
     /// Debian's mosquitto.
     Mosquitto,
 }
@@ -40,10 +37,7 @@ impl Contender {
         match self {
             Self::Dev(None) => "dev".to_owned(),
             Self::Dev(Some(workers)) => {
-                format!(
-                    "dev, {workers} worker{}",
-                    if *workers == 1 { "" } else { "s" }
-                )
+                format!("dev, {workers} worker{}", if *workers == 1 { "" } else { "s" })
             }
             Self::Created { name, .. } => (*name).to_owned(),
             Self::Mosquitto => "mosquitto".to_owned(),
@@ -88,9 +82,7 @@ impl Drop for Running {
 fn found(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/bin".into()]);
-    folders
-        .map(|folder| folder.join(name))
-        .find(|file| file.is_file())
+    folders.map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
 fn free_port() -> Result<u16> {
@@ -141,14 +133,9 @@ impl Tools {
 
     fn start_ours(&self, mut command: Command) -> Result<Running> {
         let log = self.folder.path().join("broker.log");
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(File::create(&log)?);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log)?);
         command.env_remove("WASMQTT_LOG").env_remove("RUST_LOG");
-        let mut child = command
-            .spawn()
-            .with_context(|| self.broker.display().to_string())?;
+        let mut child = command.spawn().with_context(|| self.broker.display().to_string())?;
         let stdout = child.stdout.take().context("stdout")?;
         let mut running = Running { child, port: 0 };
         let mut lines = BufReader::new(stdout).lines();
@@ -156,12 +143,7 @@ impl Tools {
             let line = line?;
             if let Some(rest) = line.strip_prefix("listening on mqtt://") {
                 let address = rest.split_whitespace().next().unwrap_or(rest);
-                running.port = address
-                    .rsplit(':')
-                    .next()
-                    .unwrap_or("")
-                    .parse()
-                    .context(line)?;
+                running.port = address.rsplit(':').next().unwrap_or("").parse().context(line)?;
             } else if line == "ready" {
                 // Whatever it prints later must not fill the pipe.
                 std::thread::spawn(move || for _ in lines.map_while(Result::ok) {});
@@ -172,10 +154,7 @@ impl Tools {
     }
 
     fn start_mosquitto(&self) -> Result<Running> {
-        let binary = self
-            .mosquitto
-            .as_ref()
-            .context("mosquitto is not installed")?;
+        let binary = self.mosquitto.as_ref().context("mosquitto is not installed")?;
         let port = free_port()?;
         let config = self.folder.path().join("mosquitto.conf");
         let text = format!(
@@ -212,11 +191,7 @@ impl Tools {
         self.cli(&["create", &directory.display().to_string()], "")?;
         for number in 0..USERS {
             let name = format!("u{number}");
-            self.on(
-                &directory,
-                &["user", "add", &name, "--password-stdin"],
-                PASSWORD,
-            )?;
+            self.on(&directory, &["user", "add", &name, "--password-stdin"], PASSWORD)?;
         }
         for number in 1..RULES {
             let pattern = format!("site/{number}/+/state/#");
@@ -226,22 +201,11 @@ impl Tools {
                 1 => format!("role:r{}", number % 5),
                 _ => format!("user:u{}", number % USERS),
             };
-            self.on(
-                &directory,
-                &["acl", effect, "all", &pattern, "--to", &who],
-                "",
-            )?;
+            self.on(&directory, &["acl", effect, "all", &pattern, "--to", &who], "")?;
         }
         self.on(
             &directory,
-            &[
-                "acl",
-                "allow",
-                "all",
-                &format!("{TOPIC_PREFIX}/#"),
-                "--to",
-                "all",
-            ],
+            &["acl", "allow", "all", &format!("{TOPIC_PREFIX}/#"), "--to", "all"],
             "",
         )?;
         Ok(directory)
@@ -260,11 +224,7 @@ impl Tools {
             .stderr(Stdio::piped())
             .spawn()?;
         // A command that does not read its input closes it.
-        let _ = child
-            .stdin
-            .take()
-            .context("stdin")?
-            .write_all(format!("{stdin}\n").as_bytes());
+        let _ = child.stdin.take().context("stdin")?.write_all(format!("{stdin}\n").as_bytes());
         let output = child.wait_with_output()?;
         if !output.status.success() {
             bail!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));

@@ -30,16 +30,8 @@ pub(crate) struct Figures {
 fn loadgen(running: &Running, arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["--loadgen", "--port", &running.port.to_string()]);
-    command.args([
-        "--server-pid",
-        &running.pid().to_string(),
-        "--topic-prefix",
-        TOPIC_PREFIX,
-    ]);
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
+    command.args(["--server-pid", &running.pid().to_string(), "--topic-prefix", TOPIC_PREFIX]);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
     Ok(command)
 }
 
@@ -61,11 +53,7 @@ pub(crate) fn measure(
     counting: bool,
 ) -> Result<Figures> {
     let running = tools.start(contender)?;
-    let tracer = if counting {
-        Some(Tracer::attach(&running)?)
-    } else {
-        None
-    };
+    let tracer = if counting { Some(Tracer::attach(&running)?) } else { None };
     let length = seconds.to_string();
     let mut arguments: Vec<&str> = pattern.load.split(' ').collect();
     arguments.extend_from_slice(contender.login());
@@ -73,10 +61,7 @@ pub(crate) fn measure(
     arguments.extend(["--seconds", &length, "--drain", "15"]);
     let churn = if pattern.churn_per_second > 0 {
         // Longer than the warm-up and the measured seconds; ended below.
-        let (rate, longer) = (
-            pattern.churn_per_second.to_string(),
-            (seconds + 5.0).to_string(),
-        );
+        let (rate, longer) = (pattern.churn_per_second.to_string(), (seconds + 5.0).to_string());
         let churn = ["--scenario", "churn", "--rate", &rate, "--seconds", &longer];
         Some(loadgen(&running, &churn)?.spawn()?)
     } else {
@@ -85,10 +70,7 @@ pub(crate) fn measure(
     let report = finished(loadgen(&running, &arguments)?.spawn()?);
     if let Some(churn) = churn {
         let churned = finished(churn)?;
-        eprintln!(
-            "    beside {} SUBSCRIBE and UNSUBSCRIBE a second",
-            churned["packets_per_s"]
-        );
+        eprintln!("    beside {} SUBSCRIBE and UNSUBSCRIBE a second", churned["packets_per_s"]);
     }
     let report = report.with_context(|| format!("{} on {}", pattern.name, contender.name()))?;
     let mut figures = figures(&report);
@@ -138,10 +120,7 @@ impl Tracer {
         let status = format!("/proc/{}/status", running.pid());
         for _ in 0..500 {
             let text = std::fs::read_to_string(&status)?;
-            if text
-                .lines()
-                .any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
-            {
+            if text.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0")) {
                 return Ok(Self { child, folder });
             }
             std::thread::sleep(std::time::Duration::from_millis(10));
@@ -161,9 +140,7 @@ impl Tracer {
 /// The sum of the fourth column of `strace -c`, without its last line.
 fn calls(file: &Path) -> Result<u64> {
     let text = std::fs::read_to_string(file)?;
-    let rows = text
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let rows = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let calls = rows
         .filter(|row| row.len() >= 5 && row.last() != Some(&"total"))
         .filter_map(|row| row[3].parse::<u64>().ok());

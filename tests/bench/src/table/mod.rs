@@ -66,10 +66,7 @@ fn parse(arguments: &[String]) -> Result<Option<Options>> {
     };
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
-        let mut value = || {
-            rest.next()
-                .with_context(|| format!("{argument} needs a value"))
-        };
+        let mut value = || rest.next().with_context(|| format!("{argument} needs a value"));
         match argument.as_str() {
             "--patterns" => {
                 options.patterns = Some(value()?.split(',').map(str::to_owned).collect());
@@ -97,17 +94,11 @@ fn parse(arguments: &[String]) -> Result<Option<Options>> {
 fn chosen(names: Option<&[String]>) -> Result<Vec<Pattern>> {
     let all = patterns();
     let Some(names) = names else { return Ok(all) };
-    if let Some(unknown) = names
-        .iter()
-        .find(|name| all.iter().all(|p| p.name != **name))
-    {
+    if let Some(unknown) = names.iter().find(|name| all.iter().all(|p| p.name != **name)) {
         let known: Vec<&str> = all.iter().map(|pattern| pattern.name).collect();
         bail!("no pattern {unknown:?}; there are {}", known.join(", "));
     }
-    Ok(all
-        .into_iter()
-        .filter(|pattern| names.iter().any(|name| name == pattern.name))
-        .collect())
+    Ok(all.into_iter().filter(|pattern| names.iter().any(|name| name == pattern.name)).collect())
 }
 
 fn run(options: &Options) -> Result<bool> {
@@ -120,9 +111,7 @@ fn run(options: &Options) -> Result<bool> {
         return Ok(true);
     }
     let broker = match &options.broker {
-        Some(file) => file
-            .canonicalize()
-            .with_context(|| file.display().to_string())?,
+        Some(file) => file.canonicalize().with_context(|| file.display().to_string())?,
         None => build()?,
     };
     let tools = Tools::new(broker, options.mosquitto.clone())?;
@@ -132,13 +121,7 @@ fn run(options: &Options) -> Result<bool> {
         for number in 0..options.runs {
             // In turn, so that what else the machine does falls on all of them.
             for (contender, runs) in pattern.contenders.iter().zip(&mut figures) {
-                eprintln!(
-                    "{} {}/{}: {}",
-                    pattern.name,
-                    number + 1,
-                    options.runs,
-                    contender.name()
-                );
+                eprintln!("{} {}/{}: {}", pattern.name, number + 1, options.runs, contender.name());
                 let one = measure(&tools, pattern, contender, options.seconds, false)?;
                 eprintln!("    {one:?}");
                 runs.push(one);
@@ -163,15 +146,7 @@ fn run(options: &Options) -> Result<bool> {
 fn build() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "--package",
-            "wasmqtt",
-            "--bin",
-            "wasmqtt",
-        ])
+        .args(["build", "--release", "--locked", "--package", "wasmqtt", "--bin", "wasmqtt"])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
         .status()
         .context("cargo")?;
@@ -181,18 +156,8 @@ fn build() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let file = own.with_file_name("wasmqtt");
     // A debug build of this command stands in another folder than the broker's release build.
-    let release = own
-        .parent()
-        .and_then(|debug| debug.parent())
-        .map(|p| p.join("release/wasmqtt"));
-    let in_release = own
-        .parent()
-        .is_some_and(|folder| folder.ends_with("release"));
-    let file = if in_release {
-        file
-    } else {
-        release.unwrap_or(file)
-    };
-    file.canonicalize()
-        .with_context(|| format!("{} was not built", file.display()))
+    let release = own.parent().and_then(|debug| debug.parent()).map(|p| p.join("release/wasmqtt"));
+    let in_release = own.parent().is_some_and(|folder| folder.ends_with("release"));
+    let file = if in_release { file } else { release.unwrap_or(file) };
+    file.canonicalize().with_context(|| format!("{} was not built", file.display()))
 }

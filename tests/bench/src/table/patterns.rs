@@ -103,10 +103,8 @@ fn between(
     }
 }
 
-const RULES_ONLY: Contender = Contender::Created {
-    name: "created",
-    settings: &["access.order=[\"rules\"]"],
-};
+const RULES_ONLY: Contender =
+    Contender::Created { name: "created", settings: &["access.order=[\"rules\"]"] };
 
 const OWN_TOPICS: Contender = Contender::Created {
     name: "created, own-topics",
@@ -136,11 +134,7 @@ pub(crate) fn patterns() -> Vec<Pattern> {
         "--scenario pair --pubs 20 --subs 20 --rate 5000",
         (Cpu, TimesAtMost(1.0)),
     );
-    unbatched.checks.extend([
-        (P50, Report),
-        (P99, TimesAtMost(1.0)),
-        (Syscalls, AtMost(5.0)),
-    ]);
+    unbatched.checks.extend([(P50, Report), (P99, TimesAtMost(1.0)), (Syscalls, AtMost(5.0))]);
     unbatched.count_syscalls = true;
     let mut churn = with_mosquitto(
         "churn",

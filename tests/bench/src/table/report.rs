@@ -36,12 +36,7 @@ fn shown(value: Option<f64>) -> String {
 
 impl Report {
     pub(crate) fn new(runs: usize, seconds: f64) -> Self {
-        Self {
-            runs,
-            seconds,
-            rows: Vec::new(),
-            notes: Vec::new(),
-        }
+        Self { runs, seconds, rows: Vec::new(), notes: Vec::new() }
     }
 
     /// `figures`: for each contender its runs.
@@ -53,18 +48,11 @@ impl Report {
         }
         for (contender, runs) in pattern.contenders.iter().zip(figures) {
             let sum = |of: fn(&Figures) -> u64| runs.iter().map(of).sum::<u64>();
-            let rate = median(
-                runs.iter()
-                    .filter_map(|one| one.deliveries_per_second)
-                    .collect(),
-            );
+            let rate = median(runs.iter().filter_map(|one| one.deliveries_per_second).collect());
             let p50 = median(runs.iter().filter_map(|one| one.p50_us).collect());
             let p99 = median(runs.iter().filter_map(|one| one.p99_us).collect());
-            let losses = [
-                sum(|one| one.lost),
-                sum(|one| one.duplicates),
-                sum(|one| one.out_of_order),
-            ];
+            let losses =
+                [sum(|one| one.lost), sum(|one| one.duplicates), sum(|one| one.out_of_order)];
             let errors = sum(|one| one.errors);
             self.notes.push(format!(
                 "| {} | {} | {} | {} | {} | {} | {} | {} | {errors} |",
@@ -123,31 +111,21 @@ impl Report {
 fn row(pattern: &Pattern, metric: Metric, target: Target, figures: &[Vec<Figures>]) -> Row {
     let of = |index: usize| {
         let runs: Option<&Vec<Figures>> = figures.get(index);
-        median(
-            runs.into_iter()
-                .flatten()
-                .filter_map(|one| metric.of(one))
-                .collect(),
-        )
+        median(runs.into_iter().flatten().filter_map(|one| metric.of(one)).collect())
     };
     let (ours, other) = (of(0), of(1));
     let ratio = ours.zip(other).map(|(ours, other)| ours / other.max(1e-9));
     let (wanted, is_met) = match target {
-        Target::TimesLess(times) => (
-            format!("{times} times less"),
-            ratio.is_some_and(|ratio| ratio * times <= 1.0),
-        ),
-        Target::TimesAtMost(times) => (
-            format!("at most {times} times"),
-            ratio.is_some_and(|ratio| ratio <= times),
-        ),
+        Target::TimesLess(times) => {
+            (format!("{times} times less"), ratio.is_some_and(|ratio| ratio * times <= 1.0))
+        }
+        Target::TimesAtMost(times) => {
+            (format!("at most {times} times"), ratio.is_some_and(|ratio| ratio <= times))
+        }
         Target::AtMost(most) => {
             // Without strace there is nothing to judge.
             let unknown = metric == Metric::Syscalls && ours.is_none();
-            (
-                format!("at most {most}"),
-                unknown || ours.is_some_and(|ours| ours <= most),
-            )
+            (format!("at most {most}"), unknown || ours.is_some_and(|ours| ours <= most))
         }
         Target::Report => (String::new(), true),
         Target::ReportPerMessage => {
@@ -167,9 +145,7 @@ fn row(pattern: &Pattern, metric: Metric, target: Target, figures: &[Vec<Figures
     let name = pattern
         .contenders
         .first()
-        .map_or_else(String::new, |contender| {
-            format!("{} ({})", shown(ours), contender.name())
-        });
+        .map_or_else(String::new, |contender| format!("{} ({})", shown(ours), contender.name()));
     Row {
         cells: [
             pattern.name.to_owned(),

@@ -88,11 +88,8 @@ impl<K: Copy + Eq + Hash, V> Subscribers<K, V> {
 
 impl<K: Copy + Eq + Hash, V> Indexed<K, V> {
     fn new(entries: Vec<(K, V)>) -> Self {
-        let mut indexed = Self {
-            entries,
-            places: HashTable::new(),
-            hasher: RandomState::default(),
-        };
+        let mut indexed =
+            Self { entries, places: HashTable::new(), hasher: RandomState::default() };
         for place in 0..indexed.entries.len() {
             indexed.index(place);
         }
@@ -127,35 +124,20 @@ impl<K: Copy + Eq + Hash, V> Indexed<K, V> {
 
     fn place(&self, key: K) -> Option<usize> {
         let is_it = |&place: &u32| self.entries[place as usize].0 == key;
-        self.places
-            .find(self.hasher.hash_one(key), is_it)
-            .map(|&place| place as usize)
+        self.places.find(self.hasher.hash_one(key), is_it).map(|&place| place as usize)
     }
 
     fn index(&mut self, place: usize) {
-        let Self {
-            entries,
-            places,
-            hasher,
-        } = self;
+        let Self { entries, places, hasher } = self;
         let hash = hasher.hash_one(entries[place].0);
         let place = u32::try_from(place).expect("2^32 subscribers fit no memory");
-        places.insert_unique(hash, place, |&other| {
-            hasher.hash_one(entries[other as usize].0)
-        });
+        places.insert_unique(hash, place, |&other| hasher.hash_one(entries[other as usize].0));
     }
 
     fn unindex(&mut self, key: K) -> Option<usize> {
-        let Self {
-            entries,
-            places,
-            hasher,
-        } = self;
+        let Self { entries, places, hasher } = self;
         let is_it = |&place: &u32| entries[place as usize].0 == key;
-        let (place, _) = places
-            .find_entry(hasher.hash_one(key), is_it)
-            .ok()?
-            .remove();
+        let (place, _) = places.find_entry(hasher.hash_one(key), is_it).ok()?.remove();
         Some(place as usize)
     }
 }

@@ -15,11 +15,7 @@ fn read(text: &str, overrides: &[&str]) -> Result<super::Loaded, String> {
 
 /// The text without its first line break and the trailing spaces that editors take away.
 fn trimmed(text: &str) -> String {
-    let lines = text
-        .strip_prefix('\n')
-        .unwrap_or(text)
-        .lines()
-        .map(str::trim_end);
+    let lines = text.strip_prefix('\n').unwrap_or(text).lines().map(str::trim_end);
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -42,22 +38,12 @@ fn an_empty_file_is_the_defaults() {
 
 #[test]
 fn the_created_file_says_what_the_defaults_say_and_has_own_topics_enforce() {
-    let loaded = read(
-        &template::broker_toml("127.0.0.1:1883".parse().unwrap()),
-        &[],
-    )
-    .unwrap();
+    let loaded = read(&template::broker_toml("127.0.0.1:1883".parse().unwrap()), &[]).unwrap();
     assert!(loaded.warnings.is_empty());
     let config = loaded.config;
-    assert_eq!(
-        config.access_order,
-        [AccessStep::Rules, AccessStep::Plugin("own-topics".into())]
-    );
-    let plain = Config {
-        access_order: vec![AccessStep::Rules],
-        plugins: Default::default(),
-        ..config
-    };
+    assert_eq!(config.access_order, [AccessStep::Rules, AccessStep::Plugin("own-topics".into())]);
+    let plain =
+        Config { access_order: vec![AccessStep::Rules], plugins: Default::default(), ..config };
     assert_eq!(plain, Config::default());
 }
 
@@ -69,9 +55,7 @@ fn each_default_in_the_created_file_is_the_default() {
         .map(|line| {
             let inner = line.strip_prefix("# ").unwrap_or(line);
             let is_setting = inner.starts_with('[')
-                || inner
-                    .split_once(" = ")
-                    .is_some_and(|(key, _)| !key.contains(' '));
+                || inner.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
             if is_setting { inner } else { line }
         })
         .collect();
@@ -111,11 +95,7 @@ fn a_full_file_is_read() {
     assert_eq!(config.listeners["lan"].bind, "[::1]:0".parse().unwrap());
     assert_eq!(
         config.auth_order,
-        [
-            AuthStep::Plugin("token-auth".into()),
-            AuthStep::Password,
-            AuthStep::Anonymous
-        ]
+        [AuthStep::Plugin("token-auth".into()), AuthStep::Password, AuthStep::Anonymous]
     );
     assert_eq!(config.publish_order, ["json-stamp".into(), "mine".into()]);
     assert_eq!(
@@ -124,22 +104,10 @@ fn a_full_file_is_read() {
     );
     assert_eq!(config.plugins["json-stamp"].on_fault, OnFault::Pass);
     let mine = &config.plugins["mine"];
-    assert_eq!(
-        mine.source,
-        PluginSource::File("dir/plugins/mine.wasm".into())
-    );
+    assert_eq!(mine.source, PluginSource::File("dir/plugins/mine.wasm".into()));
     let topics = mine.topics.as_ref().unwrap();
-    assert_eq!(
-        topics
-            .iter()
-            .map(|topic| topic.as_str())
-            .collect::<Vec<_>>(),
-        ["a/+", "b/#"]
-    );
-    assert_eq!(
-        (config.workers.get(), config.log.level),
-        (3, LogLevel::Debug)
-    );
+    assert_eq!(topics.iter().map(|topic| topic.as_str()).collect::<Vec<_>>(), ["a/+", "b/#"]);
+    assert_eq!((config.workers.get(), config.log.level), (3, LogLevel::Debug));
 }
 
 #[test]
@@ -153,17 +121,12 @@ fn an_override_is_a_toml_value_or_the_text_itself() {
         "plugins.x.config={ key = \"a=b\" }",
         "plugins.x.config.more.deep=1",
     ];
-    let config = read("[listeners]\nmqtt.connections_max = 5", &settings)
-        .unwrap()
-        .config;
+    let config = read("[listeners]\nmqtt.connections_max = 5", &settings).unwrap().config;
     assert_eq!(config.listeners["mqtt"].bind.port(), 2883);
     assert_eq!(config.listeners["mqtt"].connections_max, 5);
     assert_eq!(config.limits.queue_messages_max, 7);
     assert_eq!(config.auth_order, [AuthStep::Anonymous]);
-    assert_eq!(
-        config.plugins["x"].source,
-        PluginSource::File("dir/a b.wasm".into())
-    );
+    assert_eq!(config.plugins["x"].source, PluginSource::File("dir/a b.wasm".into()));
     assert_eq!(
         serde_json::Value::from(config.plugins["x"].config.clone()),
         serde_json::json!({ "key": "a=b", "more": { "deep": 1 } })
@@ -173,11 +136,8 @@ fn an_override_is_a_toml_value_or_the_text_itself() {
 #[test]
 fn a_plugin_that_no_order_names_is_a_warning() {
     let loaded = read("[plugins.own-topics]\nbundled = true", &[]).unwrap();
-    let shown: String = loaded
-        .warnings
-        .iter()
-        .map(|one| one.render(&loaded.sources, false))
-        .collect();
+    let shown: String =
+        loaded.warnings.iter().map(|one| one.render(&loaded.sources, false)).collect();
     assert_eq!(
         trimmed(&shown),
         trimmed(
@@ -509,8 +469,5 @@ fn a_file_that_cannot_be_read_is_told() {
     check(&parent.path().join("none"), "  × there is no DIR/none");
     check(parent.path(), "  × DIR is a directory, not a file");
     std::fs::write(parent.path().join("bytes"), b"\xff\xfe").unwrap();
-    check(
-        &parent.path().join("bytes"),
-        "  × DIR/bytes is not UTF-8 text",
-    );
+    check(&parent.path().join("bytes"), "  × DIR/bytes is not UTF-8 text");
 }
