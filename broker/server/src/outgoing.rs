@@ -1,110 +1,137 @@
-//! Bytes on their way to sockets, gathered while one connection's packets are handled.
+//! Bytes on their way to sockets, gathered while a run of packets is handled.
 //!
-//! Writing into a socket's buffer costs more than the bytes do. So what goes to one connection in a
-//! row is gathered and written at once: acknowledgements to the connection that is being read, and
-//! messages to whichever other one gets several after each other.
+//! Writing into a socket's buffer costs more than the bytes do: several lines of memory that nobody
+//! touched lately. So what is sent during one turn of a worker stands in one place, in the order in
+//! which it was sent, and each socket is written to once, with all that is for it.
 //! What must not live here: what the bytes say.
 
 use std::rc::Rc;
 
 use crate::net::link::Link;
 
-/// Gathered bytes for one connection beyond which they are written.
-const GATHERED_BYTES_MAX: usize = 16 * 1024;
+/// Gathered bytes for one connection beyond which they are written: its socket may be full.
+const SOCKET_BYTES_MAX: usize = 16 * 1024;
 
-/// Gathered bytes of one connection.
-#[derive(Default)]
-struct Gathered {
-    link: Option<Link>,
-    bytes: Vec<u8>,
+/// Gathered bytes for all connections beyond which they are written: they should not leave the
+/// processor's cache.
+const GATHERED_BYTES_MAX: usize = 256 * 1024;
+
+/// Pieces beyond which all are written.
+const PIECES_MAX: usize = 16 * 1024;
+
+/// Bytes for one connection that stand together.
+#[derive(Debug)]
+struct Piece {
+    start: usize,
+    end: usize,
+    /// The next piece for the same connection, 0 if there is none: the first has one before it.
+    next: usize,
 }
 
-impl Gathered {
-    fn is_for(&self, link: &Link) -> bool {
-        self.link.as_ref().is_some_and(|known| Rc::ptr_eq(known, link))
-    }
-
-    fn write(&mut self) {
-        if self.bytes.is_empty() {
-            return;
-        }
-        if let Some(link) = &self.link {
-            write(link, &self.bytes);
-        }
-        self.bytes.clear();
-    }
-
-    fn turn_to(&mut self, link: &Link) {
-        self.write();
-        self.link = Some(Rc::clone(link));
-    }
+/// A connection that something was gathered for.
+#[derive(Debug)]
+struct Socket {
+    link: Link,
+    first: usize,
+    last: usize,
+    bytes: usize,
 }
 
-fn write(link: &Link, bytes: &[u8]) {
-    // A socket that is closing takes nothing: what was for it goes with it.
-    let _ = link.io.with_write_buf(|out| out.extend_from_slice(bytes));
-}
-
-/// Gathers bytes for the connection that is being read and for one other.
-#[derive(Default)]
+/// Gathers bytes for any number of connections.
+#[derive(Debug, Default)]
 pub(crate) struct Outgoing {
-    read: Gathered,
-    other: Gathered,
-    /// Who was written to last, directly.
-    last: Option<Link>,
-    direct: Vec<u8>,
+    bytes: Vec<u8>,
+    pieces: Vec<Piece>,
+    /// Their links know their place here.
+    sockets: Vec<Socket>,
 }
 
 impl Outgoing {
-    /// From here on, packets of this connection are handled.
-    pub(crate) fn reading(&mut self, link: &Link) {
-        if !self.read.is_for(link) {
-            if self.other.is_for(link) {
-                self.other.write();
-                self.other.link = None;
-            }
-            self.read.turn_to(link);
-        }
+    /// Whether something for this connection waits here, so that its socket had room.
+    pub(crate) fn has(link: &Link) -> bool {
+        link.gathered.get().is_some()
     }
 
-    /// Writes to a connection, now or soon, in order.
+    /// Sends bytes to a connection, after all that was sent to it before.
     pub(crate) fn put<R>(&mut self, link: &Link, encode: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-        let gathered = if self.read.is_for(link) {
-            &mut self.read
-        } else if self.other.is_for(link) {
-            &mut self.other
-        } else if self.last.as_ref().is_some_and(|last| Rc::ptr_eq(last, link)) {
-            self.other.turn_to(link);
-            &mut self.other
-        } else {
-            self.last = Some(Rc::clone(link));
-            self.direct.clear();
-            let result = encode(&mut self.direct);
-            write(link, &self.direct);
-            return result;
-        };
-        let result = encode(&mut gathered.bytes);
-        if gathered.bytes.len() > GATHERED_BYTES_MAX {
-            gathered.write();
+        let start = self.bytes.len();
+        let result = encode(&mut self.bytes);
+        let end = self.bytes.len();
+        if end > start {
+            self.add(link, start, end);
         }
         result
     }
 
-    /// Writes what was gathered for a connection that is about to be closed.
-    pub(crate) fn finish(&mut self, link: &Link) {
-        for gathered in [&mut self.read, &mut self.other] {
-            if gathered.is_for(link) {
-                gathered.write();
+    fn add(&mut self, link: &Link, start: usize, end: usize) {
+        let place = link.gathered.get().unwrap_or(self.sockets.len());
+        let next = self.pieces.len();
+        match self.sockets.get_mut(place) {
+            None => {
+                link.gathered.set(Some(place));
+                let link = Rc::clone(link);
+                self.sockets.push(Socket { link, first: next, last: next, bytes: end - start });
+                self.pieces.push(Piece { start, end, next: 0 });
             }
+            Some(socket) => {
+                socket.bytes += end - start;
+                let last = &mut self.pieces[socket.last];
+                if last.end == start {
+                    last.end = end;
+                } else {
+                    last.next = next;
+                    socket.last = next;
+                    self.pieces.push(Piece { start, end, next: 0 });
+                }
+            }
+        }
+        if self.bytes.len() > GATHERED_BYTES_MAX || self.pieces.len() > PIECES_MAX {
+            self.flush();
+        } else if self.sockets[place].bytes > SOCKET_BYTES_MAX {
+            self.finish(link);
+        }
+    }
+
+    /// Writes what was gathered for a connection, which is about to be closed.
+    pub(crate) fn finish(&mut self, link: &Link) {
+        let Some(place) = link.gathered.take() else { return };
+        let socket = self.sockets.swap_remove(place);
+        if let Some(moved) = self.sockets.get(place) {
+            moved.link.gathered.set(Some(place));
+        }
+        self.write(&socket);
+        if self.sockets.is_empty() {
+            self.bytes.clear();
+            self.pieces.clear();
         }
     }
 
     /// Writes all that was gathered; no connection is held on to.
     pub(crate) fn flush(&mut self) {
-        for gathered in [&mut self.read, &mut self.other] {
-            gathered.write();
-            gathered.link = None;
+        let mut sockets = std::mem::take(&mut self.sockets);
+        for socket in sockets.drain(..) {
+            socket.link.gathered.set(None);
+            self.write(&socket);
         }
-        self.last = None;
+        self.sockets = sockets;
+        self.bytes.clear();
+        self.pieces.clear();
+        // One large message should not be held on to for ever.
+        self.bytes.shrink_to(2 * GATHERED_BYTES_MAX);
+    }
+
+    fn write(&self, socket: &Socket) {
+        // A socket that is closing takes nothing: what was for it goes with it.
+        let _ = socket.link.io.with_write_buf(|out| {
+            let mut place = socket.first;
+            loop {
+                let piece = &self.pieces[place];
+                out.extend_from_slice(&self.bytes[piece.start..piece.end]);
+                place = piece.next;
+                if place == 0 {
+                    return;
+                }
+            }
+        });
     }
 }

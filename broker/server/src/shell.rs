@@ -54,11 +54,6 @@ impl ServerShell {
         &self.limits
     }
 
-    /// From here on, packets of this connection are handled.
-    pub(crate) fn reading(&mut self, link: &Link) {
-        self.outgoing.reading(link);
-    }
-
     /// Writes to the sockets what was gathered for them.
     pub(crate) fn flush_outgoing(&mut self) {
         self.outgoing.flush();
@@ -103,7 +98,7 @@ impl Shell for ServerShell {
     type Link = Link;
 
     fn is_congested(&mut self, link: &Link) -> bool {
-        link.io.is_wr_backpressure()
+        !Outgoing::has(link) && link.io.is_wr_backpressure()
     }
 
     fn deliver(&mut self, link: &Link, delivery: Delivery<'_>) -> bool {

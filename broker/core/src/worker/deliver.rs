@@ -92,10 +92,10 @@ impl<S: Shell> Worker<S> {
                     shell,
                 };
                 out.give(now, session, target, message, kept, id);
-                if let Some(live) = &session.live
+                if session.state.outbound.queued() > 0
+                    && let Some(live) = &session.live
                     && let Some(conn) = self.conns.get_mut(live.conn)
                     && conn.congested_since.is_none()
-                    && session.state.outbound.queued() > 0
                     && shell.is_congested(&live.link)
                 {
                     conn.congested_since = Some(now);

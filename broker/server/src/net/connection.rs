@@ -242,7 +242,6 @@ impl Decoder for Pump<'_> {
         let Terms { version, .. } = self.link.terms;
         let mut used = 0;
         let result = self.worker.with(|core, shell| {
-            shell.reading(self.link);
             while self.link.is_reading() {
                 let Some(frame) = frame::cut(&source[used..], self.bytes_max)? else {
                     break;

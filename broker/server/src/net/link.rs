@@ -19,6 +19,8 @@ pub(crate) struct Conn {
     pub(crate) terms: Terms,
     /// Where the worker keeps the connection; set as soon as it does.
     pub(crate) slot: Cell<ConnSlot>,
+    /// Where bytes wait that were gathered for it, if any do (`outgoing`).
+    pub(crate) gathered: Cell<Option<usize>>,
     reading: Cell<bool>,
     open: Cell<bool>,
     waker: LocalWaker,
@@ -33,6 +35,7 @@ impl Conn {
             io,
             terms,
             slot: Cell::new(ConnSlot::default()),
+            gathered: Cell::new(None),
             reading: Cell::new(false),
             open: Cell::new(true),
             waker: LocalWaker::new(),
