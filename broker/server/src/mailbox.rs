@@ -13,11 +13,15 @@ use wasmqtt_core::hook::HookAnswer;
 use wasmqtt_core::ids::{HookToken, TenantId};
 use wasmqtt_core::reason::ReasonCode;
 
+use crate::net::listener::Accepted;
+
 /// Items in a mailbox beyond which its senders stop reading from their sockets.
 pub(crate) const MAILBOX_ITEMS_MAX: usize = 16_384;
 
 /// What a worker finds in its mailbox.
 pub(crate) enum Letter {
+    /// A connection that came in by a listener.
+    Accepted(Accepted),
     /// From another worker.
     Mail(Mail),
     /// A hook that ran elsewhere has answered.
@@ -30,6 +34,8 @@ pub(crate) enum Letter {
     Status(SyncSender<WorkerStatus>),
     /// Close all connections; answered when they are closed.
     Shutdown(SyncSender<()>),
+    /// End the worker's thread.
+    Exit,
 }
 
 /// How a worker is.

@@ -4,18 +4,15 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
-use ntex::io::types::PeerAddr;
-use ntex::io::{Io, IoConfig};
-use ntex::util::BytePageSize;
-use ntex::{SharedCfg, fn_service};
+use rustix::pipe::PipeFlags;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::mpsc;
 use wasmqtt_core::access::RuleSet;
 use wasmqtt_core::ids::{TenantId, WorkerId};
 use wasmqtt_core::reason::ReasonCode;
@@ -27,10 +24,9 @@ use crate::admin;
 use crate::auth::{AuthChain, Step};
 use crate::clock;
 use crate::config::plan::RunPlan;
-use crate::config::{AuthStep, Config, Listener};
+use crate::config::{AuthStep, Config};
 use crate::mailbox::{Letter, Mailbox, WorkerStatus};
-use crate::net::connection::{self, Gate};
-use crate::net::decode::Origin;
+use crate::net::listener::{self, Bound, Gate};
 use crate::plugins::Hooks;
 use crate::service::view::{ListenerView, Status};
 use crate::service::{Live, Parts, Service};
@@ -38,6 +34,9 @@ use crate::worker_loop::{self, Common};
 
 /// How long a stopping broker waits for its last bytes to leave.
 const DRAIN: Duration = Duration::from_millis(500);
+
+/// How often it looks whether they have.
+const DRAIN_STEP: Duration = Duration::from_millis(2);
 
 /// How long a worker may take to answer.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -51,12 +50,17 @@ pub(crate) fn run(plan: RunPlan) -> anyhow::Result<()> {
         plan;
     raise_file_limit();
     let tenant: Arc<str> = "default".into();
-    let bound = bind(&config)?;
+    let workers = config.workers.get();
+    let timeout = config.limits.connect_timeout_seconds;
+    let bound: Vec<Bound> = config
+        .listeners
+        .iter()
+        .map(|(name, listener)| listener::bind(name, listener, timeout, workers))
+        .collect::<anyhow::Result<_>>()?;
     let hooks = match Hooks::activate(&config, &plugins, &tenant) {
         Ok(hooks) => hooks,
         Err(error) => return Err(start_error(origins, &error)),
     };
-    let workers = config.workers.get();
     let mailboxes: Arc<[Mailbox]> = (0..workers).map(|_| Mailbox::default()).collect();
     let (rules, authenticator) = match (&directory, &hash_pool) {
         (Some(directory), Some(pool)) => {
@@ -82,9 +86,9 @@ pub(crate) fn run(plan: RunPlan) -> anyhow::Result<()> {
         auth: Arc::new(chain),
         hooks,
     });
-    let views = bound.iter().map(|(name, _, address, _)| ListenerView {
-        name: name.to_string(),
-        url: format!("mqtt://{address}"),
+    let views = bound.iter().map(|bound| ListenerView {
+        name: bound.gate.name.to_string(),
+        url: format!("mqtt://{}", bound.address),
     });
     let live = Arc::new(LiveBroker {
         mailboxes,
@@ -112,8 +116,7 @@ pub(crate) fn run(plan: RunPlan) -> anyhow::Result<()> {
         }
         _ => None,
     };
-    let timeout = config.limits.connect_timeout_seconds;
-    let result = serve(bound, &common, &live, timeout, &control);
+    let result = serve(bound, &common, &live, &control);
     if let Some(admin) = admin {
         control.block_on(admin.stop())?;
     }
@@ -151,20 +154,6 @@ fn start_error(
     }
 }
 
-type Bound = (Arc<str>, TcpListener, SocketAddr, Listener);
-
-fn bind(config: &Config) -> anyhow::Result<Vec<Bound>> {
-    let mut bound = Vec::new();
-    for (name, listener) in &config.listeners {
-        let socket = TcpListener::bind(listener.bind).with_context(|| {
-            format!("listener `{name}` can't listen on {}: is the port taken?", listener.bind)
-        })?;
-        let address = socket.local_addr()?;
-        bound.push((Arc::clone(name), socket, address, listener.clone()));
-    }
-    Ok(bound)
-}
-
 fn auth_steps(
     config: &Config,
     hooks: &Hooks,
@@ -185,78 +174,85 @@ fn auth_steps(
 fn serve(
     bound: Vec<Bound>,
     common: &Arc<Common>,
-    live: &Arc<LiveBroker>,
-    connect_timeout_seconds: u16,
+    live: &LiveBroker,
     control: &tokio::runtime::Runtime,
 ) -> anyhow::Result<()> {
-    let stop = control.spawn(wait_for_signal());
-    let live = Arc::clone(live);
-    let common = Arc::clone(common);
-    ntex::rt::System::new("wasmqtt", ntex::rt::DefaultRuntime).block_on(async move {
-        let server = start_server(bound, &common, connect_timeout_seconds)?;
-        announce(&live.listeners)?;
-        let signal = stop.await.context("waiting for signals")?;
-        tracing::info!("stopping on {signal}");
-        live.close_all();
-        ntex::time::sleep(ntex::time::Millis::from(DRAIN)).await;
-        server.stop(true).await;
-        Ok(())
-    })
-}
-
-fn start_server(
-    bound: Vec<Bound>,
-    common: &Arc<Common>,
-    connect_timeout_seconds: u16,
-) -> anyhow::Result<ntex::server::Server> {
-    let numbers = Arc::new(AtomicU16::new(0));
-    let mut builder = ntex::server::build()
-        .workers(usize::from(common.workers))
-        .disable_signals()
-        .maxconn(1_000_000)
-        .backlog(4096)
-        .shutdown_timeout(ntex::time::Millis(1000));
-    for (name, socket, _, listener) in bound {
-        let (common, numbers) = (Arc::clone(common), Arc::clone(&numbers));
-        let gate = Gate {
-            connections_max: listener.connections_max.div_ceil(u32::from(common.workers)),
-            connect_timeout_seconds,
-        };
-        let tag = name.to_string();
-        let factory = async move |_: ntex::server::Config| {
-            if worker_loop::current().is_none() {
-                let number = numbers.fetch_add(1, Ordering::SeqCst) % common.workers;
-                worker_loop::start(WorkerId(number), &common);
-            }
-            let listener = Arc::clone(&name);
-            fn_service(async move |io: Io| {
-                let origin = origin(&io, &listener);
-                connection::serve(io, origin, gate).await;
-                Ok::<_, std::convert::Infallible>(())
-            })
-        };
-        builder = builder.listen(&tag, socket, factory)?.config(&tag, io_config());
+    let signal = control.spawn(wait_for_signal());
+    let (ended, mut thread_ended) = mpsc::channel(1);
+    let mut workers = Vec::new();
+    for number in 0..common.workers {
+        let common = Arc::clone(common);
+        let run = move || worker_loop::run(WorkerId(number), &common);
+        workers.push(spawn(format!("worker-{number}"), &ended, run)?);
     }
-    Ok(builder.run())
-}
-
-fn origin(io: &Io, listener: &Arc<str>) -> Origin {
-    let peer = io.query::<PeerAddr>().get();
-    Origin {
-        tenant: TenantId::DEFAULT,
-        tenant_name: "default".into(),
-        listener: Arc::clone(listener),
-        peer: peer.map_or_else(String::new, |peer| peer.0.to_string()).into(),
+    let (stop, stopping) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let stop = Arc::new(stop);
+    let mut listeners = Vec::new();
+    let gates: Vec<Arc<Gate>> = bound.iter().map(|bound| Arc::clone(&bound.gate)).collect();
+    for bound in bound {
+        let (mailboxes, stop) = (Arc::clone(&live.mailboxes), Arc::clone(&stop));
+        let accept = move || listener::accept(&bound, &mailboxes, &stop);
+        listeners.push(spawn("listener".to_owned(), &ended, accept)?);
     }
+    announce(&live.listeners)?;
+    let result = control.block_on(async {
+        tokio::select! {
+            signal = signal => signal.context("waiting for signals"),
+            _ = thread_ended.recv() => Err(anyhow::anyhow!("a thread of the broker has failed")),
+        }
+    });
+    tracing::info!("stopping on {}", result.as_ref().unwrap_or(&"a failure"));
+    drop(stopping);
+    for listener in listeners {
+        join(listener)?.context("a listener has failed")?;
+    }
+    live.close_all();
+    control.block_on(drain(&gates));
+    for mailbox in live.mailboxes.iter() {
+        mailbox.post(Letter::Exit);
+    }
+    for worker in workers {
+        join(worker)?;
+    }
+    result.map(|_| ())
 }
 
-fn io_config() -> SharedCfg {
-    let io = IoConfig::new()
-        .set_read_buf(64 * 1024, 4 * 1024, 32)
-        .set_write_page_size(BytePageSize::Size4)
-        .set_write_buf(256 * 1024, 4 * 1024, 32)
-        .set_write_buf_threshold(32 * 1024);
-    SharedCfg::new("mqtt").add(io).into()
+/// Starts a thread; that it has ended is said on `ended`, however it comes about.
+fn spawn<R: Send + 'static>(
+    name: String,
+    ended: &mpsc::Sender<()>,
+    run: impl FnOnce() -> R + Send + 'static,
+) -> anyhow::Result<JoinHandle<R>> {
+    struct Ended(mpsc::Sender<()>);
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            let _ = self.0.try_send(()); // one is enough
+        }
+    }
+    let ended = Ended(ended.clone());
+    let thread = std::thread::Builder::new().name(name);
+    let run = move || {
+        let _ended = ended;
+        run()
+    };
+    thread.spawn(run).context("starting a thread")
+}
+
+fn join<R>(thread: JoinHandle<R>) -> anyhow::Result<R> {
+    let name = thread.thread().name().unwrap_or("unnamed").to_owned();
+    thread.join().map_err(|_| anyhow::anyhow!("the thread `{name}` has panicked"))
+}
+
+/// Waits until no connection is left, within a bound.
+async fn drain(gates: &[Arc<Gate>]) {
+    let empty = async {
+        while gates.iter().any(|gate| gate.connections() > 0) {
+            tokio::time::sleep(DRAIN_STEP).await;
+        }
+    };
+    if tokio::time::timeout(DRAIN, empty).await.is_err() {
+        tracing::warn!("some connections did not take their last bytes in time");
+    }
 }
 
 /// The two lines that scripts wait for.

@@ -1,11 +1,16 @@
 //! One worker thread: its core, its mailbox, its timer.
 //! What must not live here: sockets (`net::connection`) and decisions (the core).
 
-use std::cell::{Cell, RefCell};
+use std::any::Any;
+use std::cell::RefCell;
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
+use ntex::SharedCfg;
+use ntex::io::IoConfig;
+use ntex::util::BytePageSize;
 use wasmqtt_core::action::AccessOrder;
 use wasmqtt_core::event::{Connect, Event};
 use wasmqtt_core::ids::{ConnSlot, WorkerId};
@@ -17,7 +22,9 @@ use wasmqtt_core::worker::{Setup, Worker};
 use crate::auth::AuthChain;
 use crate::clock;
 use crate::mailbox::{Letter, Mailbox, WorkerStatus};
+use crate::net::connection;
 use crate::net::link::Link;
+use crate::net::socket::BUFFER_BYTES_MAX;
 use crate::plugins::Hooks;
 use crate::shell::ServerShell;
 
@@ -42,15 +49,43 @@ pub(crate) struct WorkerCell {
     id: WorkerId,
     /// Connections that wait until other workers have caught up.
     stalled: RefCell<Vec<Waker>>,
-    connections: Cell<u32>,
+    stream_config: SharedCfg,
 }
 
-thread_local! {
-    static WORKER: RefCell<Option<Rc<WorkerCell>>> = const { RefCell::new(None) };
+/// Runs a worker on this thread until it is told to exit.
+pub(crate) fn run(id: WorkerId, common: &Common) {
+    let cell = start(id, common);
+    ntex::rt::System::new("worker", Reactor).block_on(async move {
+        let tick = Rc::clone(&cell);
+        tokio::task::spawn_local(async move { tick.tick().await });
+        cell.read_mail().await;
+    });
 }
 
-/// Starts this thread's worker.
-pub(crate) fn start(id: WorkerId, common: &Common) {
+/// A thread's event loop: tokio's.
+struct Reactor;
+
+impl ntex::rt::Runner for Reactor {
+    fn block_on(&self, task: ntex::rt::BlockFuture) -> Result<(), Box<dyn Any + Send>> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Box::new(error) as Box<dyn Any + Send>)?;
+        tokio::task::LocalSet::new().block_on(&runtime, task);
+        Ok(())
+    }
+}
+
+fn stream_config() -> SharedCfg {
+    let io = IoConfig::new()
+        .set_read_buf(BUFFER_BYTES_MAX, 4 * 1024, 32)
+        .set_write_page_size(BytePageSize::Size4)
+        .set_write_buf(256 * 1024, 4 * 1024, 32)
+        .set_write_buf_threshold(32 * 1024);
+    SharedCfg::new("mqtt").add(io).into()
+}
+
+fn start(id: WorkerId, common: &Common) -> Rc<WorkerCell> {
     let setup = Setup {
         id,
         workers: common.workers,
@@ -70,23 +105,14 @@ pub(crate) fn start(id: WorkerId, common: &Common) {
     for (tenant, rules) in &common.rules {
         core.handle(Millis(0), Event::Rules(*tenant, Arc::clone(rules)), &mut shell);
     }
-    let cell = Rc::new(WorkerCell {
+    Rc::new(WorkerCell {
         core: RefCell::new(core),
         shell: RefCell::new(shell),
         mailboxes: Arc::clone(&common.mailboxes),
         id,
         stalled: RefCell::default(),
-        connections: Cell::new(0),
-    });
-    WORKER.set(Some(Rc::clone(&cell)));
-    let mail = Rc::clone(&cell);
-    drop(ntex::rt::spawn(async move { mail.read_mail().await }));
-    drop(ntex::rt::spawn(async move { cell.tick().await }));
-}
-
-/// This thread's worker, if it was started.
-pub(crate) fn current() -> Option<Rc<WorkerCell>> {
-    WORKER.with_borrow(Clone::clone)
+        stream_config: stream_config(),
+    })
 }
 
 impl WorkerCell {
@@ -135,21 +161,13 @@ impl WorkerCell {
         self.shell.borrow().limits().packet_bytes_max
     }
 
-    /// Counts a connection in, within its listener's share.
-    pub(crate) fn enter(&self, at_most: u32) -> bool {
-        let connections = self.connections.get();
-        if connections >= at_most {
-            return false;
-        }
-        self.connections.set(connections + 1);
-        true
+    /// What the streams of its connections are made with.
+    pub(crate) fn stream_config(&self) -> SharedCfg {
+        self.stream_config.clone()
     }
 
-    pub(crate) fn leave(&self) {
-        self.connections.set(self.connections.get().saturating_sub(1));
-    }
-
-    async fn read_mail(&self) {
+    /// Handles what comes by mail, until it is told to exit.
+    async fn read_mail(self: &Rc<Self>) {
         let mut letters = Vec::new();
         let mailbox = &self.mailboxes[self.id.index()];
         loop {
@@ -158,7 +176,9 @@ impl WorkerCell {
             let was_full = was_full || letters.len() > crate::mailbox::MAILBOX_ITEMS_MAX;
             let now = clock::now();
             for letter in letters.drain(..) {
-                self.handle_letter(now, letter);
+                if self.handle_letter(now, letter).is_break() {
+                    return;
+                }
             }
             self.end_turn(now);
             if was_full {
@@ -170,8 +190,11 @@ impl WorkerCell {
         }
     }
 
-    fn handle_letter(&self, now: Millis, letter: Letter) {
+    fn handle_letter(self: &Rc<Self>, now: Millis, letter: Letter) -> ControlFlow<()> {
         match letter {
+            Letter::Accepted(accepted) => {
+                drop(tokio::task::spawn_local(connection::serve(accepted, Rc::clone(self))));
+            }
             Letter::Mail(mail) => self.handle(now, Event::Mail(mail)),
             Letter::HookDone(token, answer) => self.handle(now, Event::HookDone(token, answer)),
             Letter::Rules(tenant, rules, done) => {
@@ -193,7 +216,9 @@ impl WorkerCell {
                 self.handle(now, Event::Shutdown);
                 let _ = done.try_send(());
             }
+            Letter::Exit => return ControlFlow::Break(()),
         }
+        ControlFlow::Continue(())
     }
 
     async fn tick(&self) {

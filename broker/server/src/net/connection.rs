@@ -3,60 +3,61 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use ntex::codec::Decoder;
 use ntex::io::{Io, RecvError};
 use ntex::util::{Buf, BytesMut, Either};
 use wasmqtt_core::event::{Closed, Event};
+use wasmqtt_core::ids::TenantId;
 use wasmqtt_core::reason::{ReasonCode, Version};
 
 use crate::clock;
-use crate::worker_loop::{self, WorkerCell};
+use crate::worker_loop::WorkerCell;
 
 use super::decode::{self, Origin, Terms};
 use super::encode;
 use super::frame::{self, packet_type};
 use super::link::{Conn, Link};
+use super::listener::Accepted;
+use super::socket::Socket;
 
 /// How long a closed connection may take to accept its last bytes.
 const LAST_BYTES: ntex::time::Seconds = ntex::time::Seconds(2);
 
-/// What a listener asks of its connections.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Gate {
-    /// Connections of one worker.
-    pub(crate) connections_max: u32,
-    /// From accept to a whole CONNECT.
-    pub(crate) connect_timeout_seconds: u16,
-}
-
 /// Serves one connection until it ends.
-pub(crate) async fn serve(io: Io, origin: Origin, gate: Gate) {
-    let Some(worker) = worker_loop::current() else {
-        return io.close();
+pub(crate) async fn serve(accepted: Accepted, worker: Rc<WorkerCell>) {
+    let Accepted { socket, peer, seat } = accepted;
+    let io = match Socket::new(socket) {
+        Ok(socket) => Io::new(socket, worker.stream_config()),
+        Err(error) => return tracing::warn!("a connection can't be served: {error}"),
     };
-    if !worker.enter(gate.connections_max) {
-        tracing::debug!(peer = &*origin.peer, "refused: too many connections");
-        return io.close();
-    }
-    let timeout = ntex::time::Seconds(gate.connect_timeout_seconds);
-    match ntex::time::timeout(timeout, connect(&io, &worker, origin)).await {
+    let origin = Origin {
+        tenant: TenantId::DEFAULT,
+        tenant_name: "default".into(),
+        listener: Arc::clone(&seat.gate.name),
+        peer: peer.map_or_else(String::new, |peer| peer.to_string()).into(),
+    };
+    let timeout = ntex::time::Seconds(seat.gate.connect_timeout_seconds);
+    // What CONNECT needs should not stay for as long as the connection does.
+    let connected = Box::pin(ntex::time::timeout(timeout, connect(&io, &worker, origin))).await;
+    match connected {
         Ok(Some(link)) => run(&io, &worker, &link).await,
         Ok(None) => {}
         Err(()) => tracing::debug!("closed: no CONNECT in time"),
     }
     finish(&io).await;
-    worker.leave();
+    drop(seat);
 }
 
 /// Lets what was written leave, within a bound, then closes.
 async fn finish(io: &Io) {
-    let last = async {
+    let last = Box::pin(async {
         // Whether the peer took it or not, the connection ends here.
         let _ = io.flush(true).await;
         let _ = io.shutdown().await;
-    };
+    });
     if ntex::time::timeout(LAST_BYTES, last).await.is_err() {
         io.terminate();
     }

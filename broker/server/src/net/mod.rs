@@ -6,4 +6,6 @@ pub(crate) mod decode;
 pub(crate) mod encode;
 pub(crate) mod frame;
 pub(crate) mod link;
+pub(crate) mod listener;
+pub(crate) mod socket;
 pub(crate) mod strict;

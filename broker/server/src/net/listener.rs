@@ -1,0 +1,156 @@
+//! Listeners: sockets that connections come in by, and whose worker gets which connection.
+//! What must not live here: what a connection says.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+use crate::config::Listener;
+use crate::mailbox::{Letter, Mailbox};
+
+/// Connections that the system keeps until they are accepted.
+const BACKLOG: i32 = 4096;
+
+/// How long accepting rests when the system has no files or memory left.
+const EXHAUSTED: Duration = Duration::from_millis(100);
+
+/// What a listener asks of its connections, and how many it has.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    /// The listener's name.
+    pub(crate) name: Arc<str>,
+    /// From accept to a whole CONNECT.
+    pub(crate) connect_timeout_seconds: u16,
+    connections_max: u32,
+    /// Connections by worker.
+    connections: Box<[AtomicU32]>,
+}
+
+/// A connection's place on a listener and a worker, free again when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(crate) gate: Arc<Gate>,
+    worker: usize,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.gate.connections[self.worker].fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Gate {
+    /// A place on the worker that has the fewest; none when the listener is full.
+    fn seat(self: &Arc<Self>) -> Option<Seat> {
+        if self.connections() >= self.connections_max {
+            return None;
+        }
+        let count = |(_, worker): &(usize, &AtomicU32)| worker.load(Ordering::Acquire);
+        let (worker, connections) = self.connections.iter().enumerate().min_by_key(count)?;
+        connections.fetch_add(1, Ordering::AcqRel);
+        Some(Seat { gate: Arc::clone(self), worker })
+    }
+
+    /// Its connections.
+    pub(crate) fn connections(&self) -> u32 {
+        self.connections.iter().map(|worker| worker.load(Ordering::Acquire)).sum()
+    }
+}
+
+/// A socket that listens, before anything is accepted.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) address: SocketAddr,
+    socket: OwnedFd,
+}
+
+/// Opens a listener's socket.
+///
+/// # Errors
+/// The address can't be had.
+pub(crate) fn bind(
+    name: &Arc<str>,
+    listener: &Listener,
+    connect_timeout_seconds: u16,
+    workers: u16,
+) -> anyhow::Result<Bound> {
+    let bind = listener.bind;
+    let (socket, address) = open(bind)
+        .with_context(|| format!("listener `{name}` can't listen on {bind}: is the port taken?"))?;
+    let gate = Arc::new(Gate {
+        name: Arc::clone(name),
+        connect_timeout_seconds,
+        connections_max: listener.connections_max,
+        connections: (0..workers).map(|_| AtomicU32::new(0)).collect(),
+    });
+    Ok(Bound { gate, address, socket })
+}
+
+fn open(bind: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
+    let family = match bind {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    // Accepted sockets take it over: a message does not wait for the next.
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    rustix::net::bind(&socket, &bind)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    let address = SocketAddr::try_from(rustix::net::getsockname(&socket)?)?;
+    Ok((socket, address))
+}
+
+/// A connection on its way to its worker.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) socket: TcpStream,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) seat: Seat,
+}
+
+/// Accepts connections and hands them to the workers, until the other end of `stop` is closed.
+///
+/// # Errors
+/// The socket can't be waited for.
+pub(crate) fn accept(bound: &Bound, mailboxes: &[Mailbox], stop: &OwnedFd) -> io::Result<()> {
+    let Bound { gate, socket, .. } = bound;
+    loop {
+        let mut ready = [PollFd::new(socket, PollFlags::IN), PollFd::new(stop, PollFlags::empty())];
+        match rustix::event::poll(&mut ready, None) {
+            Err(Errno::INTR) => continue,
+            result => result?,
+        };
+        if !ready[1].revents().is_empty() {
+            return Ok(());
+        }
+        match rustix::net::acceptfrom_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            Ok((socket, peer)) => {
+                let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+                let Some(seat) = gate.seat() else {
+                    tracing::debug!(?peer, listener = &*gate.name, "refused: too many connections");
+                    continue;
+                };
+                let mailbox = &mailboxes[seat.worker];
+                let socket = TcpStream::from(socket);
+                mailbox.post(Letter::Accepted(Accepted { socket, peer, seat }));
+            }
+            Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
+                tracing::warn!(listener = &*gate.name, "can't accept connections: {error}");
+                std::thread::sleep(EXHAUSTED);
+            }
+            // Somebody was faster, or the connection was gone before it was accepted.
+            Err(error) => tracing::trace!(listener = &*gate.name, "accept: {error}"),
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! A connected socket as ntex's streams want it: one task that reads and writes when it can.
+//! What must not live here: what the bytes mean, and where connections come from (`listener`).
+//!
+//! ntex brings streams of its own. They hold a buffer of the largest read for every socket that has
+//! bytes, keep two tasks, and read once more to learn that nothing is left. This one reads into a
+//! buffer that the thread's sockets share and copies what came; a short read says enough.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind, IoSlice};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use ntex::io::{Handle, IoContext, IoStream, IoTaskStatus, Readiness};
+use ntex::util::{BytePage, BytePages, BytesMut};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+/// Bytes of a connection's buffer; above, it is not read until they were handled.
+pub(crate) const BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of the largest read: there is room for them behind the part of a packet.
+const READ_BYTES_MAX: usize = 60 * 1024;
+
+/// Bytes up to which a read gets a buffer of its own length; above, one from the pool.
+const SMALL_READ_BYTES_MAX: usize = 4 * 1024;
+
+/// Pages of one write.
+const WRITE_PAGES_MAX: usize = 16;
+
+thread_local! {
+    static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES_MAX].into());
+}
+
+/// A connected socket.
+#[derive(Debug)]
+pub(crate) struct Socket(TcpStream);
+
+impl Socket {
+    /// Registers the socket, which is in non-blocking mode, with this thread's reactor.
+    ///
+    /// # Errors
+    /// The system's, when it takes no more.
+    pub(crate) fn new(socket: std::net::TcpStream) -> io::Result<Self> {
+        TcpStream::from_std(socket).map(Self)
+    }
+
+    /// Reads what is there, until the connection has enough to do.
+    fn poll_read(&self, stream: &IoContext, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if let Err(error) = ready!(self.0.poll_read_ready(cx)) {
+                stream.stop(Some(error));
+                return Poll::Ready(());
+            }
+            let status = READ.with_borrow_mut(|buffer| match self.0.try_read(buffer) {
+                Ok(0) => {
+                    stream.stop(None);
+                    IoTaskStatus::Stop
+                }
+                Ok(count) => {
+                    let is_all = count < buffer.len();
+                    if is_all {
+                        self.has_read_all();
+                    } else {
+                        cx.waker().wake_by_ref(); // once what was read is handled
+                    }
+                    match take(stream, &buffer[..count]) {
+                        IoTaskStatus::Io if !is_all => IoTaskStatus::Pause,
+                        status => status,
+                    }
+                }
+                Err(error) if is_transient(&error) => IoTaskStatus::Io,
+                Err(error) => {
+                    stream.stop(Some(error));
+                    IoTaskStatus::Stop
+                }
+            });
+            match status {
+                IoTaskStatus::Io => {}
+                IoTaskStatus::Pause => return Poll::Pending, // woken to go on
+                IoTaskStatus::Stop => return Poll::Ready(()),
+            }
+        }
+    }
+
+    /// Tells the reactor that there is nothing to read until the system says so again.
+    fn has_read_all(&self) {
+        let nothing = || Err::<(), _>(ErrorKind::WouldBlock.into());
+        let _ = self.0.try_io(Interest::READABLE, nothing); // the error is the message
+    }
+
+    /// Writes as long as the socket takes it.
+    fn poll_write(&self, stream: &IoContext, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if let Err(error) = ready!(self.0.poll_write_ready(cx)) {
+                stream.stop(Some(error));
+                return Poll::Ready(());
+            }
+            match self.write(stream) {
+                IoTaskStatus::Io => {}
+                IoTaskStatus::Pause => return Poll::Pending, // woken when there is more
+                IoTaskStatus::Stop => return Poll::Ready(()),
+            }
+        }
+    }
+
+    /// Writes once.
+    fn write(&self, stream: &IoContext) -> IoTaskStatus {
+        let written = stream.with_write_buf(|bytes| self.write_pages(bytes));
+        stream.update_write_status(written)
+    }
+
+    /// Writes the first pages; whether the socket took anything.
+    fn write_pages(&self, bytes: &mut BytePages) -> io::Result<bool> {
+        let mut pages: [Option<BytePage>; WRITE_PAGES_MAX] = [const { None }; WRITE_PAGES_MAX];
+        for page in &mut pages {
+            *page = bytes.take();
+            if page.is_none() {
+                break;
+            }
+        }
+        let mut slices = [IoSlice::new(&[]); WRITE_PAGES_MAX];
+        let mut count = 0;
+        for (slice, page) in slices.iter_mut().zip(pages.iter().flatten()) {
+            *slice = IoSlice::new(page);
+            count += 1;
+        }
+        if count == 0 {
+            return Ok(false);
+        }
+        let written = match self.0.try_write_vectored(&slices[..count]) {
+            Err(error) if is_transient(&error) => 0,
+            result => result?,
+        };
+        let mut taken = written;
+        for page in pages.iter_mut().flatten() {
+            let part = page.len().min(taken);
+            page.advance_to(part);
+            taken -= part;
+        }
+        for page in pages.into_iter().flatten().rev() {
+            bytes.prepend(page);
+        }
+        Ok(written > 0)
+    }
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+/// Hands over what was read.
+fn take(stream: &IoContext, bytes: &[u8]) -> IoTaskStatus {
+    let buffer = if bytes.len() <= SMALL_READ_BYTES_MAX {
+        BytesMut::copy_from_slice(bytes)
+    } else {
+        let mut buffer = stream.get_read_buf();
+        buffer.extend_from_slice(bytes);
+        buffer
+    };
+    stream.update_read_status(buffer, Ok(bytes.len()))
+}
+
+impl IoStream for Socket {
+    fn start(self, stream: IoContext) -> Box<dyn Handle> {
+        let socket = Rc::new(self);
+        tokio::task::spawn_local(run(Rc::clone(&socket), stream));
+        Box::new(Shared(socket))
+    }
+}
+
+/// The stream's way to write at once, without waiting for the task.
+struct Shared(Rc<Socket>);
+
+impl Handle for Shared {
+    fn write(&self, stream: &IoContext) {
+        self.0.write(stream);
+    }
+}
+
+/// Reads and writes until the connection ends, then writes what is left.
+async fn run(socket: Rc<Socket>, stream: IoContext) {
+    let is_graceful = poll_fn(|cx| {
+        match stream.poll_write_ready(cx) {
+            Poll::Ready(Readiness::Ready) => {
+                if socket.poll_write(&stream, cx).is_ready() {
+                    return Poll::Ready(false);
+                }
+            }
+            Poll::Ready(Readiness::Shutdown) => return Poll::Ready(true),
+            Poll::Ready(Readiness::Terminate) => return Poll::Ready(false),
+            Poll::Pending => {}
+        }
+        match stream.poll_read_ready(cx) {
+            Poll::Ready(Readiness::Ready) => socket.poll_read(&stream, cx).map(|()| false),
+            Poll::Ready(Readiness::Shutdown | Readiness::Terminate) | Poll::Pending => {
+                Poll::Pending // writing says when it is over
+            }
+        }
+    })
+    .await;
+    if !stream.is_stopped() {
+        poll_fn(|cx| match ready!(socket.0.poll_write_ready(cx)) {
+            Ok(()) => match socket.write(&stream) {
+                IoTaskStatus::Stop => Poll::Ready(()),
+                IoTaskStatus::Io => {
+                    cx.waker().wake_by_ref(); // asks the socket again whether it is ready
+                    Poll::Pending
+                }
+                IoTaskStatus::Pause => stream.shutdown(is_graceful, cx),
+            },
+            Err(error) => {
+                stream.stop(Some(error));
+                Poll::Ready(())
+            }
+        })
+        .await;
+    }
+    if !stream.is_stopped() {
+        stream.stop(None);
+    }
+}
