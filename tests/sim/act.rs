@@ -235,9 +235,18 @@ impl World {
     /// Sends what is to be acknowledged, in order; for once a PUBREC that refuses.
     fn acknowledge(&mut self, client: usize, link: LinkIx) {
         for _ in 0..self.shell.rng.pick(&[1, 2, 10]) {
-            let Some(packet) = self.clients[client].acks.pop_front() else {
+            let Some(mut packet) = self.clients[client].acks.pop_front() else {
                 return;
             };
+            let is_v5 = self.clients[client].plan.version == Version::V5;
+            if let FromClient::PubRec(packet_id, code) = &mut packet
+                && is_v5
+                && self.shell.rng.chance(10)
+            {
+                *code = ReasonCode::ImplementationSpecificError;
+                self.clients[client].forget(*packet_id);
+                self.shell.model.cover.hit("delivery refused by its client");
+            }
             self.send(link, packet);
         }
     }
@@ -309,6 +318,13 @@ impl World {
                 }
                 return;
             }
+            4 | 5 => match self.clients[client].repetition(&mut self.shell.rng) {
+                Some(packet) => {
+                    self.shell.model.cover.hit("QoS 2 publish repeated on its connection");
+                    packet
+                }
+                None => return,
+            },
             _ => self.clients[client].nonsense(&mut self.shell.rng),
         };
         self.send(link, packet);

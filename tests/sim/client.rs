@@ -158,6 +158,20 @@ impl Client {
         self.outgoing.iter().map(again).collect()
     }
 
+    /// It refuses a message: its exchange ends [MQTT-4.3.3].
+    pub(crate) fn forget(&mut self, packet_id: PacketId) {
+        self.received.retain(|(id, _)| *id != packet_id);
+    }
+
+    /// A QoS 2 PUBLISH that waits for PUBREC, once more on the same connection.
+    pub(crate) fn repetition(&self, rng: &mut Rng) -> Option<FromClient> {
+        let is_it = |sent: &&Outgoing| sent.content.qos == QoS::ExactlyOnce && !sent.is_released;
+        let waiting: Vec<&Outgoing> = self.outgoing.iter().filter(is_it).collect();
+        let sent = waiting.get(rng.below(waiting.len().max(1)))?;
+        let (content, packet_id) = (sent.content.clone(), Some(sent.packet_id));
+        Some(FromClient::Publish { content, packet_id, dup: true, alias: false })
+    }
+
     /// Something that no client should send there; nothing that a broker could take for right.
     pub(crate) fn nonsense(&self, rng: &mut Rng) -> FromClient {
         let packet_id = PacketId::new(rng.within(1, 6) as u16).unwrap();

@@ -59,6 +59,8 @@ const MUST_REACH: &[&str] = &[
     "reading stopped",
     "receive maximum reached",
     "release sent again",
+    "delivery refused by its client",
+    "QoS 2 publish repeated on its connection",
     "retained message replayed",
     "session asked for while it arrives",
     "session expired",

@@ -7,7 +7,6 @@ use crate::access::{Decision, Requester, RuleSet};
 use crate::action::{AccessStep, Shell};
 use crate::hook::{
     AccessAction, AuthorizeAnswer, AuthorizeRequest, ConnectionFacts, Denial, HookReply, Principal,
-    Verdict,
 };
 use crate::ids::{ConnSlot, HookToken, SessionSlot};
 use crate::message::{MessageRef, QoS};
@@ -17,6 +16,7 @@ use crate::store::Op;
 use crate::time::Millis;
 use crate::topic::TopicFilter;
 
+use super::order::{self, Outcome};
 use super::{FastMap, Parked, ParkedFor, Worker};
 
 /// Publish decisions of one connection. The last one is at hand; the others are in a map that a
@@ -119,8 +119,7 @@ pub(super) struct Asker<'a> {
     pub(super) rules: Option<&'a RuleSet>,
 }
 
-/// Runs the access order: an explicit deny of the rules is final and comes first; then each step
-/// in turn may allow or deny; if none does, the answer is no.
+/// Runs the access order, from its beginning or on after a late answer.
 pub(super) fn decide<S: Shell>(
     now: Millis,
     order: &[AccessStep],
@@ -130,50 +129,36 @@ pub(super) fn decide<S: Shell>(
     last_token: &mut u64,
     shell: &mut S,
 ) -> Access {
-    // Also before a plugin's late answer: the rules may have changed meanwhile.
-    let rules = if order.contains(&AccessStep::Rules) {
-        asker.rules.map_or(Decision::NoMatch, |rules| ask_rules(rules, asker, object))
-    } else {
-        Decision::NoMatch
-    };
-    if let Decision::Deny(_) = rules {
-        return Access::Deny(Denial::new(ReasonCode::NotAuthorized), Millis::NEVER);
-    }
     let mut good_until = Millis::NEVER;
-    let first = match after {
-        After::Start => 0,
-        After::Answer(step, answer) => {
-            good_until = good_for(now, answer.ttl_ms);
-            match answer.verdict {
-                Verdict::Allow => return Access::Allow(good_until),
-                Verdict::Deny(denial) => return Access::Deny(denial, good_until),
-                Verdict::Next => step + 1,
-            }
-        }
+    let (first, mut late) = match after {
+        After::Start => (0, None),
+        After::Answer(step, answer) => (step, Some(answer)),
     };
-    for (index, step) in order.iter().enumerate().skip(first) {
-        let plugin = match *step {
-            AccessStep::Rules if matches!(rules, Decision::Allow(_)) => {
-                return Access::Allow(good_until);
-            }
-            AccessStep::Rules => continue,
-            AccessStep::Plugin(plugin) => plugin,
-        };
-        *last_token += 1;
-        let token = HookToken(*last_token);
-        match shell.authorize(token, plugin, request(asker, object)) {
-            HookReply::Parked => return Access::Parked(token, index),
-            HookReply::Now(answer) => {
-                good_until = good_until.min(good_for(now, answer.ttl_ms));
-                match answer.verdict {
-                    Verdict::Allow => return Access::Allow(good_until),
-                    Verdict::Deny(denial) => return Access::Deny(denial, good_until),
-                    Verdict::Next => {}
+    // The rules also before a plugin's late answer: they may have changed meanwhile.
+    let rules = || asker.rules.map_or(Decision::NoMatch, |rules| ask_rules(rules, asker, object));
+    let outcome = order::run(order, first, rules, |_, plugin| {
+        let answer = match late.take() {
+            Some(answer) => answer,
+            None => {
+                *last_token += 1;
+                match shell.authorize(HookToken(*last_token), plugin, request(asker, object)) {
+                    HookReply::Parked => return None,
+                    HookReply::Now(answer) => answer,
                 }
             }
+        };
+        good_until = good_until.min(good_for(now, answer.ttl_ms));
+        Some(answer.verdict)
+    });
+    match outcome {
+        Outcome::RulesDeny(_) => {
+            Access::Deny(Denial::new(ReasonCode::NotAuthorized), Millis::NEVER)
         }
+        Outcome::RulesAllow(..) | Outcome::PluginAllows(_) => Access::Allow(good_until),
+        Outcome::PluginDenies(_, denial) => Access::Deny(denial, good_until),
+        Outcome::Parked(step) => Access::Parked(HookToken(*last_token), step),
+        Outcome::Nobody => Access::Deny(Denial::new(ReasonCode::NotAuthorized), good_until),
     }
-    Access::Deny(Denial::new(ReasonCode::NotAuthorized), good_until)
 }
 
 fn good_for(now: Millis, ttl_ms: u32) -> Millis {

@@ -35,7 +35,7 @@ pub(super) enum After {
     /// An entry of a connection's line.
     Publish { conn: ConnSlot, number: u64 },
     /// PUBCOMP.
-    PubComp { conn: ConnSlot, packet_id: PacketId },
+    PubComp { conn: ConnSlot, packet_id: PacketId, code: ReasonCode },
     /// SUBACK, then retained messages.
     Subscribe(Box<Subscribed>),
     /// UNSUBACK.
@@ -127,13 +127,13 @@ impl<S: Shell> Worker<S> {
             After::Publish { conn, number } => {
                 self.handle_publish_committed(now, conn, number, result, shell);
             }
-            After::PubComp { conn, packet_id } => {
+            After::PubComp { conn, packet_id, code } => {
                 let Some(connection) = self.conns.get(conn) else {
                     return;
                 };
                 match (result, &connection.link) {
                     (Ok(()), Some(link)) => {
-                        shell.send(link, Reply::PubComp(packet_id, ReasonCode::Success));
+                        shell.send(link, Reply::PubComp(packet_id, code));
                     }
                     (Ok(()), None) => {}
                     (Err(fault), _) => {

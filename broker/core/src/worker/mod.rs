@@ -10,6 +10,7 @@ mod entry;
 mod hooks;
 mod line;
 mod moves;
+pub mod order;
 mod publish;
 mod retain;
 mod subscribe;
@@ -323,7 +324,7 @@ impl<S: Shell> Worker<S> {
             Packet::PubRec { packet_id, code } => {
                 self.handle_pubrec(now, slot, packet_id, code, shell);
             }
-            Packet::PubRel { packet_id } => self.handle_pubrel(slot, packet_id, shell),
+            Packet::PubRel { packet_id } => self.handle_pubrel(now, slot, packet_id, shell),
             Packet::PubComp { packet_id } => self.handle_pubcomp(now, slot, packet_id, shell),
             Packet::Subscribe { packet_id, identifier, filters } => {
                 self.handle_subscribe(now, slot, packet_id, identifier, filters, shell);

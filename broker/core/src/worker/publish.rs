@@ -327,7 +327,13 @@ impl<S: Shell> Worker<S> {
         );
     }
 
-    pub(super) fn handle_pubrel(&mut self, slot: ConnSlot, packet_id: PacketId, shell: &mut S) {
+    pub(super) fn handle_pubrel(
+        &mut self,
+        now: Millis,
+        slot: ConnSlot,
+        packet_id: PacketId,
+        shell: &mut S,
+    ) {
         let Some(conn) = self.conns.get(slot) else {
             return;
         };
@@ -338,12 +344,13 @@ impl<S: Shell> Worker<S> {
         let known = inbound.is_received(packet_id) && inbound.remove(packet_id);
         if known && session.state.is_durable() {
             self.commits.push(Op::InboundEnd { session: session.state.id, packet_id });
-            return self.commits.after_open(After::PubComp { conn: slot, packet_id });
         }
-        if let Some(link) = &conn.link {
-            let code =
-                if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
-            shell.send(link, Reply::PubComp(packet_id, code));
+        let code = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        // Also what is not stored waits for what is: PUBCOMPs leave in the order of their PUBRELs
+        // [MQTT-4.6.0-4].
+        let after = After::PubComp { conn: slot, packet_id, code };
+        if let Some(after) = self.commits.after_all(after) {
+            self.go_on(now, after, Ok(()), shell);
         }
     }
 

@@ -3,14 +3,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use wasmqtt_core::access::{Decision, Request, Requester, RuleId, RuleSet, Standing};
-use wasmqtt_core::action::AccessStep as CoreStep;
-use wasmqtt_core::hook::{
-    AccessAction, AuthorizeRequest, ConnectionFacts, Denial, Principal, Verdict,
-};
+use wasmqtt_core::access::{Request, Requester, RuleId, RuleSet, Standing};
+use wasmqtt_core::hook::{AccessAction, AuthorizeRequest, ConnectionFacts, Denial, Principal};
 use wasmqtt_core::message::QoS;
 use wasmqtt_core::reason::Version;
 use wasmqtt_core::topic::{TopicFilter, check_topic_name};
+use wasmqtt_core::worker::order::{self, Outcome};
 use wasmqtt_store::{RuleRow, UserRecord};
 
 use crate::config::{AccessStep, AuthStep, Config};
@@ -41,17 +39,13 @@ impl Object<'_> {
     }
 }
 
-/// The decision, and who made it.
-type Decided = Option<(bool, String)>;
-
 impl Checker {
     /// `hooks` are the broker's own, with their breakers and counters.
     pub(crate) fn new(config: Arc<Config>, hooks: Option<Hooks>) -> Self {
         Self { config, hooks, instances: Mutex::new(None) }
     }
 
-    /// The same order as the worker's (`wasmqtt_core::worker`): an explicit deny of the rules is
-    /// final and comes first, then each step may allow or deny, and if none does it is no.
+    /// Asks in the access order, as a worker does.
     pub(crate) fn check(
         &self,
         request: &CheckRequest,
@@ -71,60 +65,51 @@ impl Checker {
             username: principal.name.as_deref(),
             roles: &principal.roles,
         };
-        let mut steps = Vec::new();
-        let mut decided: Decided = None;
-        let decision = self.ask_rules(rules, &requester, &object);
-        if let Decision::Deny(id) = decision {
-            let line = line(rows, id);
-            steps.push(step("rules", "deny", Some(line.clone())));
-            decided = Some((false, line));
-        }
-        for (number, next) in self.config.access_order.iter().enumerate() {
-            if decided.is_some() {
-                break;
+        let hooks = self.hooks.as_ref().ok_or_else(not_loaded)?;
+        let mut instances = self.instances.lock().unwrap_or_else(PoisonError::into_inner);
+        let instances = instances.get_or_insert_with(|| hooks.for_worker());
+        let connection = self.connection(request);
+        let question = question(&connection, &principal, &object);
+        let ask = |_, plugin| Some(instances.authorize(plugin, &question).verdict);
+        let decide = || rules.decide(&requester, object.request());
+        let outcome = order::run(&hooks.access, 0, decide, ask);
+        let allowed = matches!(outcome, Outcome::RulesAllow(..) | Outcome::PluginAllows(_));
+        let (passed, last, decided_by) = match outcome {
+            Outcome::RulesDeny(id) => {
+                let line = line(rows, id);
+                (0, Some(step("rules", "deny", Some(line.clone()))), line)
             }
-            match (next, decision) {
-                (AccessStep::Rules, Decision::Allow(id)) => {
-                    let line = line(rows, id);
-                    steps.push(step("rules", "allow", Some(line.clone())));
-                    decided = Some((true, line));
-                }
-                (AccessStep::Rules, Decision::Deny(_) | Decision::NoMatch) => {
-                    let why = why_none(rules, &requester, &object);
-                    steps.push(step("rules", "next", Some(why)));
-                }
-                (AccessStep::Plugin(name), _) => {
-                    let by = format!("plugin {name}");
-                    let (answer, reason) = match self.ask(number, request, &principal, &object)? {
-                        Verdict::Next => ("next", None),
-                        Verdict::Allow => {
-                            decided = Some((true, by));
-                            ("allow", None)
-                        }
-                        Verdict::Deny(denial) => {
-                            decided = Some((false, by));
-                            ("deny", Some(text_of(&denial)))
-                        }
-                    };
-                    steps.push(step(&format!("plugin:{name}"), answer, reason));
-                }
+            Outcome::RulesAllow(at, id) => {
+                let line = line(rows, id);
+                (at, Some(step("rules", "allow", Some(line.clone()))), line)
             }
-        }
-        let (allowed, decided_by) =
-            decided.unwrap_or_else(|| (false, "default deny: nothing allows it".to_owned()));
+            Outcome::PluginAllows(at) => {
+                let name = self.step_name(at);
+                (at, Some(step(&name, "allow", None)), name)
+            }
+            Outcome::PluginDenies(at, denial) => {
+                let name = self.step_name(at);
+                (at, Some(step(&name, "deny", Some(text_of(&denial)))), name)
+            }
+            Outcome::Parked(_) | Outcome::Nobody => {
+                (hooks.access.len(), None, "default deny: nothing allows it".to_owned())
+            }
+        };
+        let next = |at| match self.config.access_order.get(at) {
+            Some(AccessStep::Rules) => {
+                step("rules", "next", Some(why_none(rules, &requester, &object)))
+            }
+            Some(AccessStep::Plugin(_)) | None => step(&self.step_name(at), "next", None),
+        };
+        let steps = (0..passed).map(next).chain(last).collect();
         Ok(CheckAnswer { allowed, decided_by, steps, notes })
     }
 
-    fn ask_rules(
-        &self,
-        rules: &RuleSet,
-        requester: &Requester<'_>,
-        object: &Object<'_>,
-    ) -> Decision {
-        if self.config.access_order.contains(&AccessStep::Rules) {
-            rules.decide(requester, object.request())
-        } else {
-            Decision::NoMatch
+    /// A step of the access order, as `broker.toml` names it.
+    fn step_name(&self, at: usize) -> String {
+        match self.config.access_order.get(at) {
+            Some(AccessStep::Plugin(name)) => format!("plugin:{name}"),
+            Some(AccessStep::Rules) | None => "rules".to_owned(),
         }
     }
 
@@ -154,21 +139,10 @@ impl Checker {
         notes
     }
 
-    /// Asks the plugin of that step of the access order, as a worker does.
-    fn ask(
-        &self,
-        number: usize,
-        request: &CheckRequest,
-        principal: &Arc<Principal>,
-        object: &Object<'_>,
-    ) -> Result<Verdict, ServiceError> {
-        let failed = || ServiceError::new(Fault::Failed, "the plugins are not loaded");
-        let hooks = self.hooks.as_ref().ok_or_else(failed)?;
-        let Some(CoreStep::Plugin(plugin)) = hooks.access.get(number) else {
-            return Err(failed());
-        };
+    /// The connection that is asked for: one that came in by the first listener.
+    fn connection(&self, request: &CheckRequest) -> Arc<ConnectionFacts> {
         let listener = self.config.listeners.keys().next();
-        let connection = Arc::new(ConnectionFacts {
+        Arc::new(ConnectionFacts {
             tenant: "default".into(),
             client_id: request.client_id.as_str().into(),
             username: request.user.as_deref().map(Into::into),
@@ -177,24 +151,32 @@ impl Checker {
             version: Version::V5,
             clean_start: true,
             keep_alive_seconds: 60,
-        });
-        let (action, topic) = match object {
-            Object::Topic(topic) => (AccessAction::Publish, *topic),
-            Object::Filter(filter) => (AccessAction::Subscribe, filter.as_str()),
-        };
-        let question = AuthorizeRequest {
-            connection: &connection,
-            principal,
-            action,
-            topic,
-            qos: QoS::AtMostOnce,
-            retain: false,
-            payload_length: 0,
-        };
-        let mut instances = self.instances.lock().unwrap_or_else(PoisonError::into_inner);
-        let instances = instances.get_or_insert_with(|| hooks.for_worker());
-        Ok(instances.authorize(*plugin, &question).verdict)
+        })
     }
+}
+
+fn question<'a>(
+    connection: &'a Arc<ConnectionFacts>,
+    principal: &'a Arc<Principal>,
+    object: &'a Object<'_>,
+) -> AuthorizeRequest<'a> {
+    let (action, topic) = match object {
+        Object::Topic(topic) => (AccessAction::Publish, *topic),
+        Object::Filter(filter) => (AccessAction::Subscribe, filter.as_str()),
+    };
+    AuthorizeRequest {
+        connection,
+        principal,
+        action,
+        topic,
+        qos: QoS::AtMostOnce,
+        retain: false,
+        payload_length: 0,
+    }
+}
+
+fn not_loaded() -> ServiceError {
+    ServiceError::new(Fault::Failed, "the plugins are not loaded")
 }
 
 fn step(step: &str, answer: &str, reason: Option<String>) -> CheckStep {
