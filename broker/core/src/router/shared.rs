@@ -122,20 +122,32 @@ impl MatchSet {
         self.total == 0
     }
 
-    /// Its targets whose sessions are not in `other`.
+    /// Its targets whose sessions are not in `other`, each at the place that `place_of` gives for
+    /// its session, if it gives one.
     #[must_use]
-    pub fn without(&self, other: &Self) -> Self {
+    pub fn without(
+        &self,
+        other: &Self,
+        place_of: impl Fn(SessionId) -> Option<(WorkerId, SessionSlot)>,
+    ) -> Self {
         let known: HashSet<SessionId, foldhash::fast::RandomState> =
             other.iter().map(|(_, target)| target.session).collect();
-        let is_new = |target: &&Target| !known.contains(&target.session);
-        let workers: Box<[Box<[Target]>]> = self
-            .workers
-            .iter()
-            .map(|targets| targets.iter().filter(is_new).cloned().collect())
-            .collect();
-        let mut all = workers.iter().flat_map(|targets| targets.iter());
-        let (total, durable) = (all.clone().count(), all.any(|target| target.durable));
-        Self { workers, durable, total }
+        let mut workers = vec![Vec::new(); self.workers.len()];
+        let (mut durable, mut total) = (false, 0);
+        for (worker, target) in self.iter().filter(|(_, it)| !known.contains(&it.session)) {
+            let (worker, slot) = place_of(target.session).unwrap_or((worker, target.slot));
+            durable |= target.durable;
+            total += 1;
+            workers[worker.index()].push(Target { slot, ..target.clone() });
+        }
+        Self { workers: workers.into_iter().map(Vec::into_boxed_slice).collect(), durable, total }
+    }
+
+    /// Where a session was when the set was made, if it is in it.
+    #[must_use]
+    pub fn place_of(&self, session: SessionId) -> Option<(WorkerId, SessionSlot)> {
+        let (worker, target) = self.iter().find(|(_, target)| target.session == session)?;
+        Some((worker, target.slot))
     }
 
     /// Every target with its worker.

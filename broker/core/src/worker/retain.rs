@@ -17,6 +17,7 @@ use crate::router::{MatchSet, Target};
 use crate::store::Op;
 
 use super::Worker;
+use super::entry::{Entry, Stage};
 use super::publish::Refusal;
 
 impl<S: Shell> Worker<S> {
@@ -50,6 +51,9 @@ impl<S: Shell> Worker<S> {
 
     /// Who is to get a message by now and was not when its match set was made. To be called when
     /// it is retained: who subscribes after that finds it.
+    ///
+    /// A session may have moved meanwhile. What its publisher sent later and waits in line then
+    /// goes to where the session was, and so does this, to come before it.
     pub(super) fn missed(
         &mut self,
         slot: ConnSlot,
@@ -60,7 +64,16 @@ impl<S: Shell> Worker<S> {
         let hint = self.conns.get(slot).and_then(|conn| conn.route);
         let route = self.route(slot, message.topic, hint, shell).ok();
         match route.and_then(|route| self.routes.get(route)) {
-            Some(route) if !Arc::ptr_eq(&route.set, set) => route.set.without(set),
+            Some(route) if !Arc::ptr_eq(&route.set, set) => {
+                let conn = self.conns.get(slot);
+                let place_in = |entry: &Entry, session| match &entry.stage {
+                    Stage::Accepted { set, .. } => set.place_of(session),
+                    Stage::Hooks(_) | Stage::Refused(_) => None,
+                };
+                route.set.without(set, |session| {
+                    conn?.line.iter().find_map(|entry| place_in(entry, session))
+                })
+            }
             Some(_) | None => MatchSet::default(),
         }
     }
