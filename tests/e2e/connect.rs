@@ -2,14 +2,18 @@
 //! What must not live here: what a session keeps (`session`), who may connect (`access`).
 
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::support::broker::is_foreign;
 use crate::support::packet::{PINGREQ, disconnect};
-use crate::support::wire::{frame, prefixed};
+use crate::support::wire::{Version, frame, prefixed};
 use crate::support::{
     Ack, Broker, Case, Client, Connect, Property, Publish, Subscribe, Unsubscribe, Will, both,
     each, v3, v5,
 };
+
+/// More than a broker should ever need.
+const LONG: Duration = Duration::from_secs(30);
 
 #[test]
 fn an_accepted_client_gets_connack_0_without_session_present_3_1_4_5() {
@@ -411,12 +415,12 @@ fn connections_without_a_whole_connect_are_closed_in_bounded_time_3_1_4() {
         return;
     }
     let broker = Broker::dev();
-    let whole = Connect::new(crate::support::Version::V3, "half").encode();
+    let whole = Connect::new(Version::V3, "half").encode();
     thread::scope(|scope| {
         for length in [0, 1, 2, 8, whole.len() - 1] {
             let (address, bytes) = (broker.address, whole[..length].to_vec());
             scope.spawn(move || {
-                let mut client = Client::dial(address, crate::support::Version::V3);
+                let mut client = Client::dial(address, Version::V3);
                 client.send(bytes);
                 assert!(client.rest_bytes().is_empty());
             });
@@ -442,4 +446,29 @@ fn a_flood_of_refused_connections_hurts_nobody() {
             client.rest_bytes();
         }
     });
+}
+
+#[test]
+fn a_listener_takes_no_more_connections_than_it_should_and_others_when_some_are_gone() {
+    let settings = ["--workers", "2", "--set", "listeners.mqtt.connections_max=3"];
+    let check = |case: &Case<'_>| {
+        let mut clients: Vec<Client> =
+            (0..3).map(|number| case.client(&number.to_string())).collect();
+        let mut refused = Client::dial(case.broker.address, case.version);
+        assert_eq!(refused.ended_within(LONG), Some(None));
+        clients.remove(1).disconnect();
+        let deadline = Instant::now() + LONG;
+        // The place is free when the broker has seen the end, which the client can't know.
+        loop {
+            let mut next = Client::dial(case.broker.address, case.version);
+            if next.try_send(case.connect("next").encode()) && next.receive_or_end().is_some() {
+                break;
+            }
+            assert!(Instant::now() < deadline, "no place became free");
+        }
+        clients.iter_mut().for_each(Client::assert_quiet);
+    };
+    for version in [Version::V3, Version::V5] {
+        Case::run(&Broker::dev_with(&settings), version, &check);
+    }
 }

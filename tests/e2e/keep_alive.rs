@@ -29,6 +29,22 @@ fn a_hundred_pings_in_one_segment_get_a_hundred_answers() {
 }
 
 #[test]
+fn many_clients_that_ping_at_once_cost_no_read_buffer_each() {
+    const CLIENTS: u64 = 600;
+    both(|case| {
+        let mut clients: Vec<_> =
+            (0..CLIENTS).map(|number| case.client(&number.to_string())).collect();
+        let before = case.broker.resident_bytes().unwrap_or(0);
+        clients.iter_mut().for_each(|client| client.send(PINGREQ));
+        for client in &mut clients {
+            assert_eq!(client.receive(), Packet::Pingresp);
+        }
+        let grown = case.broker.resident_bytes().unwrap_or(0).saturating_sub(before);
+        assert!(grown < CLIENTS * 16 * 1024, "{} bytes more for each client", grown / CLIENTS);
+    });
+}
+
+#[test]
 fn silence_of_one_and_a_half_keep_alives_ends_the_connection_3_1_2_22_3_1_2_24() {
     both(|case| {
         let mut client = case.open(&case.connect("a").keep_alive(2));

@@ -283,3 +283,15 @@ fn all_three_work_together() {
         assert!(device.message().text().contains(&own));
     });
 }
+
+#[test]
+fn the_bundled_plugins_pass_their_own_tests() {
+    // A workspace of their own: they are compiled for wasm32, with a lock file of their own.
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/Cargo.toml");
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["test", "--locked", "--quiet", "--manifest-path", manifest])
+        .output()
+        .expect("cargo starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+}
