@@ -386,6 +386,36 @@ fn changes_count_for_the_next_connection_of_a_running_broker() {
 }
 
 #[test]
+fn a_user_that_is_removed_leaves_no_session_to_the_next_of_its_name() {
+    if is_foreign() {
+        return;
+    }
+    let instance = Instance::create();
+    two_users(&instance);
+    let broker = instance.run(&["access.order=[\"rules\"]"]);
+    each(&broker, |case| {
+        let user = case.client_id("user");
+        instance.user(&user);
+        let password = format!("{user}-password");
+        let persistent = |id: &str| case.connect(id).persistent().login(&user, &password);
+        let mut away = case.open(&persistent("away"));
+        away.subscribe("open/t", 1);
+        away.cut();
+        let mut here = case.open(&persistent("here"));
+        here.subscribe("open/t", 1);
+        instance.cli(&["user", "rm", &user]);
+        here.expect_end(&[0x98]);
+        instance.user(&user);
+        assert_ne!(login(case, "alice", "p").publish("open/t", "x", 1) & 0x80, 0x80);
+        for id in ["away", "here"] {
+            let (mut client, connack) = case.try_open(&persistent(id));
+            assert_eq!((connack.code, connack.session_present), (0, false), "{id}");
+            client.assert_quiet();
+        }
+    });
+}
+
+#[test]
 fn users_and_rules_are_there_after_a_restart() {
     if is_foreign() {
         return;

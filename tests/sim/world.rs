@@ -453,7 +453,10 @@ impl World {
             self.shell.model.on_kick(client, &links);
             let principal = self.shell.model.clients[client].name.as_str().into();
             let code = ReasonCode::AdministrativeAction;
-            self.handle(worker, Event::Kick { tenant: TenantId::DEFAULT, principal, code });
+            self.handle(
+                worker,
+                Event::Kick { tenant: TenantId::DEFAULT, principal, code, is_gone: false },
+            );
             for link in links {
                 self.shell.model.check_link(link);
             }

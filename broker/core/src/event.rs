@@ -158,7 +158,7 @@ pub enum Event<'a> {
     },
     /// A tenant's rules changed; decisions are made anew.
     Rules(TenantId, Arc<RuleSet>),
-    /// Close every connection of a principal or client.
+    /// Close every connection of a principal.
     Kick {
         /// The tenant.
         tenant: TenantId,
@@ -166,6 +166,8 @@ pub enum Event<'a> {
         principal: Box<str>,
         /// The reason for DISCONNECT.
         code: ReasonCode,
+        /// Whether its sessions end too, with or without a connection: it does not exist any more.
+        is_gone: bool,
     },
     /// The broker stops: every connection is closed with 0x8B, Wills are not published.
     Shutdown,

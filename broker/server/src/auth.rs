@@ -2,12 +2,11 @@
 //! What must not live here: how a password or a plugin is checked.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use wasmqtt_core::hook::{
-    AuthenticateAnswer, AuthenticateRequest, Denial, HookAnswer, HookReply, Principal,
-};
+use wasmqtt_core::hook::{AuthenticateAnswer, AuthenticateRequest, Denial, HookReply, Principal};
 use wasmqtt_core::ids::{HookToken, TenantId, WorkerId};
 use wasmqtt_core::reason::ReasonCode;
 use wasmqtt_host::active::{ActivePlugins, PluginIndex};
@@ -39,6 +38,8 @@ pub(crate) struct AuthChain {
     control: Handle,
     mailboxes: Arc<[Mailbox]>,
     places: Arc<Semaphore>,
+    /// Counts the times that some principal was changed.
+    epoch: Arc<AtomicU64>,
     plugin_threads: Arc<Semaphore>,
     anonymous: Arc<Principal>,
     /// `--dev`: whoever comes is let in, under the name that is given.
@@ -59,6 +60,7 @@ impl AuthChain {
             control,
             mailboxes,
             places: Arc::new(Semaphore::new(AUTHENTICATIONS_MAX)),
+            epoch: Arc::default(),
             plugin_threads: Arc::new(Semaphore::new(PLUGIN_THREADS_MAX)),
             anonymous: Arc::new(Principal::default()),
             everyone,
@@ -87,14 +89,31 @@ impl AuthChain {
             everyone: self.everyone,
         };
         let mailboxes = Arc::clone(&self.mailboxes);
+        let epoch = self.epoch.load(Ordering::Acquire);
         self.control.spawn(async move {
-            let answer = HookAnswer::Authenticate(chain.run(request).await);
+            let answer = chain.run(request).await;
             if let Some(mailbox) = mailboxes.get(worker.index()) {
-                mailbox.post(Letter::HookDone(token, answer));
+                mailbox.post(Letter::LoggedIn { token, answer, epoch });
             }
             drop(place);
         });
         HookReply::Parked
+    }
+
+    /// Some principal was changed. Told before its connections are closed: a login that was decided
+    /// on what was, and is not in by then, does not come in.
+    pub(crate) fn principal_changed(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The answer, if it was decided on what is; else "busy", so that the client asks again.
+    pub(crate) fn if_current(&self, answer: AuthenticateAnswer, epoch: u64) -> AuthenticateAnswer {
+        match answer {
+            AuthenticateAnswer::Allow(_) if epoch != self.epoch.load(Ordering::Acquire) => {
+                AuthenticateAnswer::Deny(Denial::new(ReasonCode::ServerBusy))
+            }
+            answer => answer,
+        }
     }
 
     fn anonymous(&self, request: &AuthenticateRequest) -> Option<AuthenticateAnswer> {
@@ -196,5 +215,29 @@ impl Run {
             Ok(AuthVerdict::Deny(denial)) => Some(AuthenticateAnswer::Deny(denial)),
             Err(_) => Some(fault()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmqtt_core::hook::{AuthenticateAnswer, Denial};
+    use wasmqtt_core::ids::TenantId;
+    use wasmqtt_core::reason::ReasonCode;
+
+    use super::AuthChain;
+
+    #[test]
+    fn a_login_that_was_decided_before_a_principal_changed_does_not_come_in() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let handle = runtime.handle().clone();
+        let chain = AuthChain::new(Vec::new(), TenantId::DEFAULT, false, handle, [].into());
+        let allow = || AuthenticateAnswer::Allow(chain.anonymous.clone());
+        assert_eq!(chain.if_current(allow(), 0), allow());
+        chain.principal_changed();
+        let busy = AuthenticateAnswer::Deny(Denial::new(ReasonCode::ServerBusy));
+        assert_eq!(chain.if_current(allow(), 0), busy);
+        let refused = || AuthenticateAnswer::Deny(Denial::new(ReasonCode::Banned));
+        assert_eq!(chain.if_current(refused(), 0), refused());
+        assert_eq!(chain.if_current(allow(), 1), allow());
     }
 }

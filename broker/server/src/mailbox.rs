@@ -9,9 +9,8 @@ use std::task::{Poll, Waker};
 use atomic_waker::AtomicWaker;
 use wasmqtt_core::access::RuleSet;
 use wasmqtt_core::event::Mail;
-use wasmqtt_core::hook::HookAnswer;
+use wasmqtt_core::hook::AuthenticateAnswer;
 use wasmqtt_core::ids::{HookToken, TenantId};
-use wasmqtt_core::reason::ReasonCode;
 
 use crate::net::listener::Accepted;
 
@@ -24,12 +23,12 @@ pub(crate) enum Letter {
     Accepted(Accepted),
     /// From another worker.
     Mail(Mail),
-    /// A hook that ran elsewhere has answered.
-    HookDone(HookToken, HookAnswer),
+    /// Somebody's login was decided, at that epoch of the principals (`auth`).
+    LoggedIn { token: HookToken, answer: AuthenticateAnswer, epoch: u64 },
     /// A tenant's rules changed; the sender waits until they are in force.
     Rules(TenantId, Arc<RuleSet>, SyncSender<()>),
-    /// Close a principal's connections.
-    Kick { tenant: TenantId, principal: Box<str>, code: ReasonCode },
+    /// Close a principal's connections, and end its sessions if it is gone.
+    Kick { tenant: TenantId, principal: Box<str>, is_gone: bool },
     /// Say how you are.
     Status(SyncSender<WorkerStatus>),
     /// Close all connections; answered when they are closed.

@@ -15,7 +15,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::mpsc;
 use wasmqtt_core::access::RuleSet;
 use wasmqtt_core::ids::{TenantId, WorkerId};
-use wasmqtt_core::reason::ReasonCode;
 use wasmqtt_core::router::Shared;
 use wasmqtt_host::manifest::Hook;
 use wasmqtt_store::Authenticator;
@@ -91,6 +90,7 @@ pub(crate) fn run(plan: RunPlan) -> anyhow::Result<()> {
         url: format!("mqtt://{}", bound.address),
     });
     let live = Arc::new(LiveBroker {
+        auth: Arc::clone(&common.auth),
         mailboxes,
         workers,
         listeners: views.collect(),
@@ -281,6 +281,7 @@ async fn wait_for_signal() -> &'static str {
 
 /// The running broker, for the admin interface.
 struct LiveBroker {
+    auth: Arc<AuthChain>,
     mailboxes: Arc<[Mailbox]>,
     workers: u16,
     listeners: Vec<ListenerView>,
@@ -309,10 +310,10 @@ impl Live for LiveBroker {
         self.ask(|done| Letter::Rules(tenant, Arc::clone(&rules), done));
     }
 
-    fn principal_changed(&self, tenant: TenantId, name: &str) {
+    fn principal_changed(&self, tenant: TenantId, name: &str, is_gone: bool) {
+        self.auth.principal_changed();
         for mailbox in self.mailboxes.iter() {
-            let (principal, code) = (name.into(), ReasonCode::AdministrativeAction);
-            mailbox.post(Letter::Kick { tenant, principal, code });
+            mailbox.post(Letter::Kick { tenant, principal: name.into(), is_gone });
         }
     }
 

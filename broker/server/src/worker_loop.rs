@@ -13,8 +13,10 @@ use ntex::io::IoConfig;
 use ntex::util::BytePageSize;
 use wasmqtt_core::action::AccessOrder;
 use wasmqtt_core::event::{Connect, Event};
+use wasmqtt_core::hook::HookAnswer;
 use wasmqtt_core::ids::{ConnSlot, WorkerId};
 use wasmqtt_core::limits::Limits;
+use wasmqtt_core::reason::ReasonCode;
 use wasmqtt_core::router::Shared;
 use wasmqtt_core::time::Millis;
 use wasmqtt_core::worker::{Setup, Worker};
@@ -46,6 +48,7 @@ pub(crate) struct WorkerCell {
     core: RefCell<Worker<ServerShell>>,
     shell: RefCell<ServerShell>,
     mailboxes: Arc<[Mailbox]>,
+    auth: Arc<AuthChain>,
     id: WorkerId,
     /// Connections that wait until other workers have caught up.
     stalled: RefCell<Vec<Waker>>,
@@ -109,6 +112,7 @@ fn start(id: WorkerId, common: &Common) -> Rc<WorkerCell> {
         core: RefCell::new(core),
         shell: RefCell::new(shell),
         mailboxes: Arc::clone(&common.mailboxes),
+        auth: Arc::clone(&common.auth),
         id,
         stalled: RefCell::default(),
         stream_config: stream_config(),
@@ -196,13 +200,17 @@ impl WorkerCell {
                 drop(tokio::task::spawn_local(connection::serve(accepted, Rc::clone(self))));
             }
             Letter::Mail(mail) => self.handle(now, Event::Mail(mail)),
-            Letter::HookDone(token, answer) => self.handle(now, Event::HookDone(token, answer)),
+            Letter::LoggedIn { token, answer, epoch } => {
+                let answer = HookAnswer::Authenticate(self.auth.if_current(answer, epoch));
+                self.handle(now, Event::HookDone(token, answer));
+            }
             Letter::Rules(tenant, rules, done) => {
                 self.handle(now, Event::Rules(tenant, rules));
                 let _ = done.try_send(()); // whoever asked may have left
             }
-            Letter::Kick { tenant, principal, code } => {
-                self.handle(now, Event::Kick { tenant, principal, code });
+            Letter::Kick { tenant, principal, is_gone } => {
+                let code = ReasonCode::AdministrativeAction;
+                self.handle(now, Event::Kick { tenant, principal, code, is_gone });
             }
             Letter::Status(reply) => {
                 let status = self.with(|core, _| WorkerStatus {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::action::{Observation, Shell};
-use crate::ids::{ConnId, ConnSlot, SessionSlot};
+use crate::ids::{ConnId, ConnSlot, SessionSlot, TenantId};
 use crate::reason::{ReasonCode, Version};
 use crate::router::Subscriber;
 use crate::session::will::DelayedWill;
@@ -116,6 +116,45 @@ impl<S: Shell> Worker<S> {
             }
         }
         self.finish_if_drained(now, slot, shell);
+    }
+
+    /// Closes a principal's connections; ends its sessions too if it is gone.
+    pub(super) fn handle_kick(
+        &mut self,
+        now: Millis,
+        tenant: TenantId,
+        principal: &str,
+        code: ReasonCode,
+        is_gone: bool,
+        shell: &mut S,
+    ) {
+        let is_theirs = |conn: &Connection<S::Link>| {
+            conn.tenant.id == tenant && conn.principal.name.as_deref() == Some(principal)
+        };
+        let conns: Vec<ConnSlot> =
+            self.conns.iter().filter(|(_, conn)| is_theirs(conn)).map(|(slot, _)| slot).collect();
+        let mut sessions = Vec::new();
+        if is_gone && let Some(tenant) = self.shared.tenant(tenant) {
+            let directory = tenant.directory();
+            let owned = directory.values().filter(|owner| {
+                owner.worker == self.id && owner.principal.as_deref() == Some(principal)
+            });
+            sessions.extend(owned.map(|owner| owner.slot));
+        }
+        for place in &sessions {
+            if let Some(session) = self.sessions.get_mut(*place)
+                && session.state.is_durable()
+            {
+                self.commits.push(Op::SessionEnd { session: session.state.id });
+                session.state.expiry_seconds = 0;
+            }
+        }
+        for slot in conns {
+            self.close_connection(now, slot, Some(code), true, shell);
+        }
+        for place in sessions {
+            self.free_session(now, place, shell);
+        }
     }
 
     /// Forgets a closed connection when nothing of it is left to do; then its session is free.

@@ -247,19 +247,8 @@ impl<S: Shell> Worker<S> {
                 self.rules.insert(tenant, rules);
                 self.generation = self.generation.wrapping_add(1);
             }
-            Event::Kick { tenant, principal, code } => {
-                let hit: Vec<ConnSlot> = self
-                    .conns
-                    .iter()
-                    .filter(|(_, conn)| {
-                        conn.tenant.id == tenant
-                            && conn.principal.name.as_deref() == Some(&*principal)
-                    })
-                    .map(|(slot, _)| slot)
-                    .collect();
-                for slot in hit {
-                    self.close_connection(now, slot, Some(code), true, shell);
-                }
+            Event::Kick { tenant, principal, code, is_gone } => {
+                self.handle_kick(now, tenant, &principal, code, is_gone, shell);
             }
             Event::Shutdown => {
                 self.closing_all = true;

@@ -28,7 +28,7 @@ pub(crate) trait Live: Send + Sync {
     /// The rules of a tenant are these now.
     fn rules_changed(&self, tenant: TenantId, rules: Arc<RuleSet>);
     /// A principal got another password, or is gone.
-    fn principal_changed(&self, tenant: TenantId, name: &str);
+    fn principal_changed(&self, tenant: TenantId, name: &str, is_gone: bool);
     /// What it does at this moment.
     fn status(&self) -> Status;
 }
@@ -193,7 +193,7 @@ impl Service {
     ) -> Result<RemovedUserView, ServiceError> {
         let removed = self.directory.user_remove(tenant, name).await?;
         if let Some(live) = &self.live {
-            live.principal_changed(tenant, name);
+            live.principal_changed(tenant, name, true);
         }
         Ok(RemovedUserView { rules_left: removed.rules_left })
     }
@@ -211,7 +211,7 @@ impl Service {
         let hash = self.hash(&request.password).await?;
         self.directory.user_set_password(tenant, name, &hash).await?;
         if let Some(live) = &self.live {
-            live.principal_changed(tenant, name);
+            live.principal_changed(tenant, name, false);
         }
         Ok(())
     }
