@@ -215,7 +215,7 @@ fn a_check_names_rules_that_are_near() {
         (
             1,
             "deny: demo as client demo, subscribe shop/#\n\
-             decided by plugin own-topics\n  \
+             decided by plugin:own-topics\n  \
              STEP               ANSWER  WHY\n  \
              rules              next    no rule applies (rule 2: does not cover the whole filter)\n  \
              plugin:own-topics  deny    may subscribe within commands/demo/# only (0x87)\n"
