@@ -2,41 +2,44 @@
 //! What must not live here: what is logged.
 
 use std::io::IsTerminal;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
-use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
 use crate::config::{LogConfig, LogFormat, LogLevel};
 
+use self::lines::Lines;
+
+mod lines;
+
 /// Overrides `log.level`: `debug`, or per part as in `info,wasmqtt_host=trace`.
 const VARIABLE: &str = "WASMQTT_LOG";
 
-/// Keeps the writing thread alive.
-static GUARD: Mutex<Option<WorkerGuard>> = Mutex::new(None);
+/// What takes the lines, from [`start`] on.
+static LINES: OnceLock<Arc<Lines>> = OnceLock::new();
 
 /// Starts logging to stderr; to be called once, before anything is worth a line.
 pub(crate) fn start(config: LogConfig) -> anyhow::Result<()> {
     let filter = filter(config.level, std::env::var(VARIABLE).ok().as_deref())?;
-    // A terminal that stands still, or a reader that is gone, must not hold a worker up: lines are
-    // written by a thread of their own, and lost when it can't keep up.
-    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
-    *GUARD.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
-    let lines = fmt().with_env_filter(filter).with_writer(writer);
+    let lines = Lines::start(std::io::stderr()).context("can't start logging")?;
+    let lines = Arc::clone(LINES.get_or_init(|| lines));
+    let log = fmt().with_env_filter(filter).with_writer(lines);
     let started = match config.format {
         LogFormat::Pretty => {
-            lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init()
+            log.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init()
         }
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
     };
     started.map_err(|error| anyhow::anyhow!("can't start logging: {error}"))
 }
 
 /// Writes the lines that are still on their way.
 pub(crate) fn finish() {
-    drop(GUARD.lock().unwrap_or_else(PoisonError::into_inner).take());
+    if let Some(lines) = LINES.get() {
+        lines.finish();
+    }
 }
 
 /// The variable where it is set, else the level; libraries speak up from `warn` only.

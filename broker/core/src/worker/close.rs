@@ -287,7 +287,7 @@ impl<S: Shell> Worker<S> {
         shell: &mut S,
     ) {
         self.next_conn += 1;
-        let slot = self.conns.insert(Connection {
+        let slot = self.conns.insert(Box::new(Connection {
             id: ConnId::new(self.id, self.next_conn),
             link: None,
             tenant: Arc::clone(tenant),
@@ -308,7 +308,7 @@ impl<S: Shell> Worker<S> {
             last_received: now,
             keep_alive_ms: 0,
             congested_since: None,
-        });
+        }));
         self.publish_will(now, slot, will_message(now, *delayed.will), shell);
     }
 }

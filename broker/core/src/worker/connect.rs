@@ -64,7 +64,7 @@ impl<S: Shell> Worker<S> {
         let facts = Arc::new(facts);
         let known = self.shared.tenant(tenant);
         let is_known = known.is_some();
-        let slot = self.conns.insert(Connection {
+        let slot = self.conns.insert(Box::new(Connection {
             id,
             link: Some(link),
             tenant: known.unwrap_or_else(crate::router::Shared::nobody),
@@ -85,7 +85,7 @@ impl<S: Shell> Worker<S> {
             last_received: now,
             keep_alive_ms: u64::from(keep_alive) * 1500, // [MQTT-3.1.2-22]
             congested_since: None,
-        });
+        }));
         let refusal = if self.closing_all {
             Some(ReasonCode::ServerUnavailable)
         } else if is_refused {
@@ -229,7 +229,7 @@ impl<S: Shell> Worker<S> {
                 let session = self.new_session(&tenant, client_id);
                 let id = session.state.id;
                 let client_id = Arc::clone(&session.state.client_id);
-                let place = self.sessions.insert(session);
+                let place = self.sessions.insert(Box::new(session));
                 directory
                     .insert(client_id, Owner { worker: here, slot: place, session: id, principal });
                 drop(directory);

@@ -87,8 +87,8 @@ pub struct Worker<S: Shell> {
     rules: FastMap<TenantId, Arc<RuleSet>>,
     /// Changes whenever remembered access decisions are void.
     generation: u32,
-    conns: SlotMap<ConnSlot, Connection<S::Link>>,
-    sessions: SlotMap<SessionSlot, Session<S::Link>>,
+    conns: SlotMap<ConnSlot, Box<Connection<S::Link>>>,
+    sessions: SlotMap<SessionSlot, Box<Session<S::Link>>>,
     routes: Routes,
     parked: FastMap<HookToken, Parked>,
     fences: FastMap<SessionSlot, moves::Leaving>,
