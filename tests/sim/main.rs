@@ -40,6 +40,8 @@ const MUST_REACH: &[&str] = &[
     "batch",
     "client exceeds receive maximum",
     "client kicked",
+    "user removed",
+    "user removed while its session moves",
     "commit failed",
     "congested",
     "connection lost with publishes unacknowledged",

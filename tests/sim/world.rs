@@ -345,7 +345,7 @@ impl World {
     fn tick(&mut self, worker: usize) {
         self.begin(worker);
         let unix_seconds = self.shell.now.0 / 1000;
-        self.handle(worker, Event::Tick { unix_seconds });
+        self.handle(worker, Event::Tick { unix_seconds, was_deaf: false });
     }
 
     /// Lets everything come to rest that is on its way in and between the workers.
@@ -443,7 +443,11 @@ impl World {
             return;
         }
         let client = self.shell.rng.below(self.clients.len());
-        self.shell.model.cover.hit("client kicked");
+        let is_gone = self.shell.rng.chance(50);
+        self.shell.model.cover.hit(if is_gone { "user removed" } else { "client kicked" });
+        if is_gone {
+            self.shell.model.on_removal(client);
+        }
         for worker in 0..self.workers.len() {
             let links: Vec<LinkIx> = (0..self.shell.links.len())
                 .filter(|link| self.shell.links[*link].worker == worker)
@@ -455,11 +459,14 @@ impl World {
             let code = ReasonCode::AdministrativeAction;
             self.handle(
                 worker,
-                Event::Kick { tenant: TenantId::DEFAULT, principal, code, is_gone: false },
+                Event::Kick { tenant: TenantId::DEFAULT, principal, code, is_gone },
             );
             for link in links {
                 self.shell.model.check_link(link);
             }
+        }
+        if is_gone {
+            self.shell.model.after_removal(client);
         }
     }
 }

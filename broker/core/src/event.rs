@@ -155,6 +155,8 @@ pub enum Event<'a> {
     Tick {
         /// Seconds since 1970-01-01T00:00:00Z, for credentials that expire.
         unix_seconds: u64,
+        /// Sockets were not read for a while: silence since the last tick is not the clients'.
+        was_deaf: bool,
     },
     /// A tenant's rules changed; decisions are made anew.
     Rules(TenantId, Arc<RuleSet>),

@@ -1,6 +1,7 @@
 //! Mail between workers, and from the control runtime to them.
 //! What must not live here: what the mail says.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,8 +15,11 @@ use wasmqtt_core::ids::{HookToken, TenantId};
 
 use crate::net::listener::Accepted;
 
-/// Items in a mailbox beyond which its senders stop reading from their sockets.
-pub(crate) const MAILBOX_ITEMS_MAX: usize = 16_384;
+/// Weight in a mailbox beyond which its senders stop reading from their sockets.
+const WEIGHT_MAX: usize = 64 * 1024 * 1024;
+
+/// What a letter weighs beside its payload: 16,384 small ones fill a mailbox.
+const LETTER_WEIGHT: usize = 4096;
 
 /// What a worker finds in its mailbox.
 pub(crate) enum Letter {
@@ -45,11 +49,23 @@ pub(crate) struct WorkerStatus {
     pub(crate) counters: wasmqtt_core::worker::Counters,
 }
 
+impl Letter {
+    /// Bytes that it may hold on to, roughly.
+    pub(crate) fn weight(&self) -> usize {
+        let payload = match self {
+            Self::Mail(Mail::Deliver { message, .. }) => message.payload().len(),
+            _ => 0,
+        };
+        LETTER_WEIGHT + payload
+    }
+}
+
 /// One worker's mailbox.
 #[derive(Default)]
 pub(crate) struct Mailbox {
     letters: Mutex<Vec<Letter>>,
-    count: AtomicUsize,
+    /// Of the letters that are not handled yet.
+    weight: AtomicUsize,
     pending: AtomicBool,
     waker: AtomicWaker,
 }
@@ -60,8 +76,9 @@ impl Mailbox {
         if letters.is_empty() {
             return;
         }
+        let weight = letters.iter().map(Letter::weight).sum();
         let mut waiting = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
-        self.count.fetch_add(letters.len(), Ordering::Relaxed);
+        self.weight.fetch_add(weight, Ordering::AcqRel);
         waiting.append(letters);
         drop(waiting);
         self.wake();
@@ -81,17 +98,46 @@ impl Mailbox {
 
     /// Whether senders should stop reading.
     pub(crate) fn is_full(&self) -> bool {
-        self.count.load(Ordering::Relaxed) > MAILBOX_ITEMS_MAX
+        self.weight.load(Ordering::Acquire) > WEIGHT_MAX
     }
 
-    /// Swaps what is there into `letters`, which is empty.
-    pub(crate) fn poll_take(&self, letters: &mut Vec<Letter>, waker: &Waker) -> Poll<()> {
+    /// Moves what is there into `letters`.
+    pub(crate) fn poll_take(&self, letters: &mut VecDeque<Letter>, waker: &Waker) -> Poll<()> {
         self.waker.register(waker);
         if !self.pending.swap(false, Ordering::AcqRel) {
             return Poll::Pending;
         }
-        std::mem::swap(letters, &mut *self.letters.lock().unwrap_or_else(PoisonError::into_inner));
-        self.count.fetch_sub(letters.len(), Ordering::Relaxed);
+        let mut waiting = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        letters.extend(waiting.drain(..));
         Poll::Ready(())
+    }
+
+    /// Letters of that weight are handled; whether senders that stopped may go on since.
+    pub(crate) fn handled(&self, weight: usize) -> bool {
+        let before = self.weight.fetch_sub(weight, Ordering::AcqRel);
+        before > WEIGHT_MAX && before - weight <= WEIGHT_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mailbox_is_full_until_enough_was_handled() {
+        let mailbox = Mailbox::default();
+        let mut letters: Vec<Letter> =
+            (0..=WEIGHT_MAX / LETTER_WEIGHT).map(|_| Letter::Exit).collect();
+        let count = letters.len();
+        mailbox.append(&mut letters);
+        assert!(mailbox.is_full());
+        let mut taken = VecDeque::new();
+        assert!(mailbox.poll_take(&mut taken, Waker::noop()).is_ready());
+        assert_eq!(taken.len(), count);
+        assert!(mailbox.is_full(), "taken is not handled");
+        assert!(mailbox.handled(LETTER_WEIGHT));
+        assert!(!mailbox.is_full());
+        assert!(!mailbox.handled(LETTER_WEIGHT), "senders were woken already");
+        assert!(mailbox.poll_take(&mut taken, Waker::noop()).is_pending());
     }
 }

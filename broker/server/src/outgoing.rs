@@ -47,9 +47,13 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Whether something for this connection waits here, so that its socket had room.
-    pub(crate) fn has(link: &Link) -> bool {
-        link.gathered.get().is_some()
+    /// Whether a connection's socket has all that it should be given for now. What is gathered for
+    /// it is bounded by itself.
+    pub(crate) fn is_full(link: &Link) -> bool {
+        match link.gathered.get() {
+            Some(_) => link.was_full.get(),
+            None => link.io.is_wr_backpressure(),
+        }
     }
 
     /// Sends bytes to a connection, after all that was sent to it before.
@@ -68,6 +72,7 @@ impl Outgoing {
         let next = self.pieces.len();
         match self.sockets.get_mut(place) {
             None => {
+                link.was_full.set(link.io.is_wr_backpressure());
                 link.gathered.set(Some(place));
                 let link = Rc::clone(link);
                 self.sockets.push(Socket { link, first: next, last: next, bytes: end - start });

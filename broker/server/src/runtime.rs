@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -51,10 +52,11 @@ pub(crate) fn run(plan: RunPlan) -> anyhow::Result<()> {
     let tenant: Arc<str> = "default".into();
     let workers = config.workers.get();
     let timeout = config.limits.connect_timeout_seconds;
+    let by_worker: Arc<[AtomicU32]> = (0..workers).map(|_| AtomicU32::new(0)).collect();
     let bound: Vec<Bound> = config
         .listeners
         .iter()
-        .map(|(name, listener)| listener::bind(name, listener, timeout, workers))
+        .map(|(name, listener)| listener::bind(name, listener, timeout, &by_worker))
         .collect::<anyhow::Result<_>>()?;
     let hooks = match Hooks::activate(&config, &plugins, &tenant) {
         Ok(hooks) => hooks,

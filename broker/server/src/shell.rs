@@ -98,7 +98,7 @@ impl Shell for ServerShell {
     type Link = Link;
 
     fn is_congested(&mut self, link: &Link) -> bool {
-        !Outgoing::has(link) && link.io.is_wr_backpressure()
+        Outgoing::is_full(link)
     }
 
     fn deliver(&mut self, link: &Link, delivery: Delivery<'_>) -> bool {

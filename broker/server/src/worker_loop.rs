@@ -2,7 +2,8 @@
 //! What must not live here: sockets (`net::connection`) and decisions (the core).
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -30,6 +31,15 @@ use crate::net::socket::BUFFER_BYTES_MAX;
 use crate::plugins::Hooks;
 use crate::shell::ServerShell;
 
+/// How long mail is handled before the sockets have their turn.
+const MAIL_TURN_MS: u64 = 2;
+
+/// Letters that are handled between two looks at the clock.
+const MAIL_STEP: usize = 16;
+
+/// A tick that comes later than this found the worker busy with something else.
+const LATE_TICK_MS: u64 = 1500;
+
 /// What every worker is made from.
 pub(crate) struct Common {
     pub(crate) workers: u16,
@@ -52,6 +62,8 @@ pub(crate) struct WorkerCell {
     id: WorkerId,
     /// Connections that wait until other workers have caught up.
     stalled: RefCell<Vec<Waker>>,
+    /// Whether some did since the last tick.
+    was_stalled: Cell<bool>,
     stream_config: SharedCfg,
 }
 
@@ -115,6 +127,7 @@ fn start(id: WorkerId, common: &Common) -> Rc<WorkerCell> {
         auth: Arc::clone(&common.auth),
         id,
         stalled: RefCell::default(),
+        was_stalled: Cell::new(false),
         stream_config: stream_config(),
     })
 }
@@ -151,12 +164,21 @@ impl WorkerCell {
         });
     }
 
-    /// Whether reading should stop since other workers are behind; the waker is kept if so.
+    /// Whether other workers are so far behind that nothing more should be published.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.shell.borrow().is_stalled()
+    }
+
+    /// The same; the waker is kept if so.
     pub(crate) fn stall(&self, waker: &Waker) -> bool {
-        if !self.shell.borrow().is_stalled() {
+        if !self.is_stalled() {
             return false;
         }
-        self.stalled.borrow_mut().push(waker.clone());
+        self.was_stalled.set(true);
+        let mut stalled = self.stalled.borrow_mut();
+        if !stalled.last().is_some_and(|last| last.will_wake(waker)) {
+            stalled.push(waker.clone());
+        }
         true
     }
 
@@ -172,25 +194,52 @@ impl WorkerCell {
 
     /// Handles what comes by mail, until it is told to exit.
     async fn read_mail(self: &Rc<Self>) {
-        let mut letters = Vec::new();
+        let mut letters = VecDeque::new();
         let mailbox = &self.mailboxes[self.id.index()];
         loop {
-            let was_full = mailbox.is_full();
             std::future::poll_fn(|cx| mailbox.poll_take(&mut letters, cx.waker())).await;
-            let was_full = was_full || letters.len() > crate::mailbox::MAILBOX_ITEMS_MAX;
-            let now = clock::now();
-            for letter in letters.drain(..) {
-                if self.handle_letter(now, letter).is_break() {
+            while !letters.is_empty() {
+                if self.handle_some(&mut letters).is_break() {
                     return;
                 }
+                self.resume();
+                if !letters.is_empty() {
+                    tokio::task::yield_now().await; // the sockets' turn
+                }
             }
-            self.end_turn(now);
-            if was_full {
-                self.shell.borrow().wake_others();
+            self.resume();
+        }
+    }
+
+    /// Handles letters for one turn, so that mail keeps no socket waiting for long.
+    fn handle_some(self: &Rc<Self>, letters: &mut VecDeque<Letter>) -> ControlFlow<()> {
+        let begun = clock::now();
+        let mut weight = 0;
+        let mut flow = ControlFlow::Continue(());
+        let mut now = begun;
+        while flow.is_continue() && now.since(begun) < MAIL_TURN_MS {
+            for letter in letters.drain(..letters.len().min(MAIL_STEP)) {
+                weight += letter.weight();
+                if flow.is_continue() {
+                    flow = self.handle_letter(now, letter);
+                }
             }
-            if !self.shell.borrow().is_stalled() {
-                self.stalled.borrow_mut().drain(..).for_each(Waker::wake);
+            if letters.is_empty() {
+                break;
             }
+            now = clock::now();
+        }
+        self.end_turn(now);
+        if self.mailboxes[self.id.index()].handled(weight) {
+            self.shell.borrow().wake_others();
+        }
+        flow
+    }
+
+    /// Has connections that waited for other workers go on, if those caught up.
+    fn resume(&self) {
+        if !self.stalled.borrow().is_empty() && !self.shell.borrow().is_stalled() {
+            self.stalled.borrow_mut().drain(..).for_each(Waker::wake);
         }
     }
 
@@ -230,14 +279,15 @@ impl WorkerCell {
     }
 
     async fn tick(&self) {
+        let mut last = clock::now();
         loop {
             ntex::time::sleep(ntex::time::Millis(1000)).await;
             let now = clock::now();
-            self.handle(now, Event::Tick { unix_seconds: clock::unix_seconds() });
+            let was_deaf = self.was_stalled.take() || now.since(last) > LATE_TICK_MS;
+            last = now;
+            self.handle(now, Event::Tick { unix_seconds: clock::unix_seconds(), was_deaf });
             self.end_turn(now);
-            if !self.shell.borrow().is_stalled() {
-                self.stalled.borrow_mut().drain(..).for_each(Waker::wake);
-            }
+            self.resume();
         }
     }
 }

@@ -440,6 +440,32 @@ impl Model {
         }
     }
 
+    /// A client's user is removed: its session ends with its connection, or now.
+    pub(crate) fn on_removal(&mut self, client: ClientIx) {
+        let Some(session) = self.current[client] else {
+            return;
+        };
+        self.sessions[session].expiry_seconds = 0;
+        if self.sessions[session].link.is_none() {
+            let is_connecting =
+                |link: &LinkState| link.client == client && link.phase == Phase::Connecting;
+            if self.links.iter().any(is_connecting) {
+                self.cover.hit("user removed while its session moves");
+            }
+            self.end_session(session);
+        }
+    }
+
+    /// Every worker knows that a client's user is removed: only a CONNECT that is still on its way
+    /// makes a session.
+    pub(crate) fn after_removal(&mut self, client: ClientIx) {
+        let is_connecting =
+            |link: &LinkState| link.client == client && link.phase == Phase::Connecting;
+        if !self.links.iter().any(is_connecting) {
+            self.unknown_session[client] = false;
+        }
+    }
+
     /// A Packet Identifier that a client may use anew.
     pub(super) fn forget_exchange(&mut self, link: LinkIx, packet_id: PacketId) {
         self.links[link].exchanges.retain(|id| *id != packet_id);

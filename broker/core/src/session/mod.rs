@@ -27,6 +27,8 @@ pub struct SessionState {
     pub tenant: TenantId,
     /// Its Client Identifier.
     pub client_id: Arc<str>,
+    /// Whose it is; none: anonymous.
+    pub principal: Option<Arc<str>>,
     /// Session Expiry Interval, `u32::MAX`: never, 0: ends with the connection.
     pub expiry_seconds: u32,
     /// Subscriptions by filter.
@@ -46,6 +48,7 @@ impl SessionState {
         id: SessionId,
         tenant: TenantId,
         client_id: Arc<str>,
+        principal: Option<Arc<str>>,
         expiry_seconds: u32,
         inflight_max: u16,
     ) -> Self {
@@ -53,6 +56,7 @@ impl SessionState {
             id,
             tenant,
             client_id,
+            principal,
             expiry_seconds,
             subscriptions: HashMap::default(),
             outbound: Outbound::new(inflight_max),

@@ -134,19 +134,12 @@ impl<S: Shell> Worker<S> {
         let conns: Vec<ConnSlot> =
             self.conns.iter().filter(|(_, conn)| is_theirs(conn)).map(|(slot, _)| slot).collect();
         let mut sessions = Vec::new();
-        if is_gone && let Some(tenant) = self.shared.tenant(tenant) {
-            let directory = tenant.directory();
-            let owned = directory.values().filter(|owner| {
-                owner.worker == self.id && owner.principal.as_deref() == Some(principal)
-            });
-            sessions.extend(owned.map(|owner| owner.slot));
-        }
-        for place in &sessions {
-            if let Some(session) = self.sessions.get_mut(*place)
-                && session.state.is_durable()
-            {
-                self.commits.push(Op::SessionEnd { session: session.state.id });
-                session.state.expiry_seconds = 0;
+        let all = self.sessions.iter_mut().filter(|_| is_gone);
+        for (place, session) in all {
+            let state = &session.state;
+            if state.tenant == tenant && state.principal.as_deref() == Some(principal) {
+                session.end_when_free(&mut self.commits);
+                sessions.push(place);
             }
         }
         for slot in conns {

@@ -226,7 +226,7 @@ impl<S: Shell> Worker<S> {
                 self.attach_here(now, owner.slot, slot, shell);
             }
             elsewhere => {
-                let session = self.new_session(&tenant, client_id);
+                let session = self.new_session(&tenant, client_id, principal.clone());
                 let id = session.state.id;
                 let client_id = Arc::clone(&session.state.client_id);
                 let place = self.sessions.insert(Box::new(session));
@@ -256,12 +256,13 @@ impl<S: Shell> Worker<S> {
         &mut self,
         tenant: &crate::router::TenantShared,
         client_id: Arc<str>,
+        principal: Option<Arc<str>>,
     ) -> Session<S::Link> {
         self.next_session += 1;
         let id = SessionId::new(self.id, self.next_session);
         let inflight_max = self.limits.inflight_max;
         Session {
-            state: SessionState::new(id, tenant.id, client_id, 0, inflight_max),
+            state: SessionState::new(id, tenant.id, client_id, principal, 0, inflight_max),
             live: None,
             connecting: None,
             closing: None,

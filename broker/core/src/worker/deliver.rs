@@ -119,11 +119,11 @@ impl<S: Shell> Worker<S> {
         if let Some(live) = &session.live
             && let Some(conn) = self.conns.get_mut(live.conn)
         {
-            let waits = session.state.outbound.queued() > 0 && shell.is_congested(&live.link);
-            if !waits {
-                conn.congested_since = None;
-            } else if conn.congested_since.is_none() {
-                conn.congested_since = Some(now);
+            let is_of_interest =
+                session.state.outbound.queued() > 0 || conn.congested_since.is_some();
+            let is_congested = is_of_interest && shell.is_congested(&live.link);
+            if !is_congested || conn.congested_since.is_none() {
+                conn.congested_since = is_congested.then_some(now);
             }
         }
     }

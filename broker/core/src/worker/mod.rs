@@ -162,6 +162,18 @@ struct Session<L> {
     expires_at: Millis,
 }
 
+impl<L> Session<L> {
+    /// Has the session end as soon as nothing holds it, and in the store at once.
+    fn end_when_free(&mut self, commits: &mut Commits) {
+        if let Some(arriving) = &mut self.arriving {
+            arriving.ends = true;
+        } else if self.state.is_durable() {
+            commits.push(crate::store::Op::SessionEnd { session: self.state.id });
+            self.state.expiry_seconds = 0;
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Live<L> {
     conn: ConnSlot,
@@ -242,7 +254,9 @@ impl<S: Shell> Worker<S> {
             Event::HookDone(token, answer) => self.handle_hook_done(now, token, answer, shell),
             Event::Persisted(batch, result) => self.handle_persisted(now, batch, result, shell),
             Event::Mail(mail) => self.handle_mail(now, mail, shell),
-            Event::Tick { unix_seconds } => self.handle_tick(now, unix_seconds, shell),
+            Event::Tick { unix_seconds, was_deaf } => {
+                self.handle_tick(now, unix_seconds, was_deaf, shell);
+            }
             Event::Rules(tenant, rules) => {
                 self.rules.insert(tenant, rules);
                 self.generation = self.generation.wrapping_add(1);
@@ -380,19 +394,26 @@ impl<S: Shell> Worker<S> {
         }
     }
 
-    fn handle_tick(&mut self, now: Millis, unix_seconds: u64, shell: &mut S) {
+    fn handle_tick(&mut self, now: Millis, unix_seconds: u64, was_deaf: bool, shell: &mut S) {
         let write_timeout = u64::from(self.limits.write_timeout_seconds) * 1000;
         let late: Vec<(ConnSlot, ReasonCode)> = self
             .conns
-            .iter()
+            .iter_mut()
             .filter(|(_, conn)| conn.phase == Phase::Live)
             .filter_map(|(slot, conn)| {
+                if was_deaf {
+                    conn.last_received = now;
+                }
                 let silent = now.since(conn.last_received);
                 if conn.keep_alive_ms > 0 && conn.reading && silent > conn.keep_alive_ms {
                     return Some((slot, ReasonCode::KeepAliveTimeout));
                 }
                 if conn.principal.expires_at_unix_seconds.is_some_and(|at| at <= unix_seconds) {
                     return Some((slot, ReasonCode::MaximumConnectTime));
+                }
+                let is_congested = shell.is_congested(conn.link.as_ref()?);
+                if !is_congested || conn.congested_since.is_none() {
+                    conn.congested_since = is_congested.then_some(now);
                 }
                 let since = conn.congested_since?;
                 (now.since(since) > write_timeout).then_some((slot, ReasonCode::QuotaExceeded))

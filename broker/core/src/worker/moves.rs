@@ -22,6 +22,8 @@ use super::{Waiter, Worker};
 pub(super) struct Arriving {
     messages: Vec<Queued>,
     bytes: usize,
+    /// It ends as soon as it is here.
+    pub(super) ends: bool,
 }
 
 impl Arriving {
@@ -144,7 +146,8 @@ impl<S: Shell> Worker<S> {
         let Some(session) = self.sessions.get_mut(place) else {
             return;
         };
-        let meanwhile = session.arriving.take().unwrap_or_default().messages;
+        let Arriving { messages: meanwhile, ends, .. } =
+            session.arriving.take().unwrap_or_default();
         let existed = state.is_some();
         if let Some(state) = state {
             session.state = *state;
@@ -161,6 +164,10 @@ impl<S: Shell> Worker<S> {
             if let Some(delayed) = &session.state.delayed_will {
                 self.timers.push(std::cmp::Reverse((delayed.due, place)));
             }
+        }
+        if ends {
+            session.end_when_free(&mut self.commits);
+            return self.free_session(now, place, shell);
         }
         self.queue_all(place, meanwhile, shell);
         let Some(session) = self.sessions.get_mut(place) else {

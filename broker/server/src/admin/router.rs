@@ -6,8 +6,9 @@ use std::sync::Arc;
 use axum::Json;
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use serde::de::DeserializeOwned;
@@ -56,7 +57,19 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .nest("/v1/tenants/{tenant}", tenant)
         .fallback(async || ServiceError::new(Fault::NotFound, "no such request"))
         .method_not_allowed_fallback(async || ServiceError::new(Fault::Invalid, "no such method"))
+        .layer(middleware::from_fn(to_the_end))
         .with_state(service)
+}
+
+/// Handles a request to its end, also when whoever asked has left meanwhile: a change that is in
+/// the directory is in force.
+async fn to_the_end(request: Request, next: Next) -> Response {
+    match tokio::spawn(next.run(request)).await {
+        Ok(response) => response,
+        Err(error) => {
+            ServiceError::new(Fault::Failed, format!("the request failed: {error}")).into_response()
+        }
+    }
 }
 
 type Served = State<Arc<Service>>;

@@ -5,6 +5,7 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
@@ -13,6 +14,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::instance::Instance;
+
+/// How long requests may take when the broker stops.
+const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
 /// The admin interface while it is served.
 #[derive(Debug)]
@@ -48,11 +52,21 @@ pub(crate) fn start(instance: &Instance, router: Router) -> anyhow::Result<Admin
 }
 
 impl AdminServer {
-    /// Finishes the requests under way, then takes the socket away.
+    /// Lets the requests under way end, within a bound, then takes the socket away.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         let _ = self.stop.send(());
-        let served = self.task.await.context("the admin interface died")?;
+        let task = self.task.abort_handle();
+        let served = tokio::time::timeout(LAST_REQUESTS, self.task).await;
         let _ = fs::remove_file(&self.path);
-        served.context("the admin interface failed")
+        match served {
+            Ok(served) => {
+                served.context("the admin interface died")?.context("the admin interface failed")
+            }
+            Err(_) => {
+                // Somebody does not finish a request, or does not take the answer.
+                task.abort();
+                Ok(())
+            }
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! One connection's task: CONNECT within its time, then packets as they come, back-pressure kept.
 //! What must not live here: what packets do (the core) and how they look (`decode`, `encode`).
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,6 +26,10 @@ use super::socket::Socket;
 
 /// How long a closed connection may take to accept its last bytes.
 const LAST_BYTES: ntex::time::Seconds = ntex::time::Seconds(2);
+
+/// Bytes that wait for a client's socket beyond which nothing more is read from it. It is above the
+/// bound where deliveries stop: a client that is slow to read may still acknowledge and ping.
+const UNSENT_BYTES_MAX: usize = 512 * 1024;
 
 /// Serves one connection until it ends.
 pub(crate) async fn serve(accepted: Accepted, worker: Rc<WorkerCell>) {
@@ -138,7 +143,8 @@ impl Decoder for First {
 
 /// Reads packets until the connection ends, from whichever side.
 async fn run(io: &Io, worker: &Rc<WorkerCell>, link: &Link) {
-    let pump = Pump { worker, link, bytes_max: worker.packet_bytes_max() };
+    let (bytes_max, is_held) = (worker.packet_bytes_max(), Cell::new(false));
+    let pump = Pump { worker, link, bytes_max, is_held };
     let closed = poll_fn(|cx| pump.poll(io, cx)).await;
     let now = clock::now();
     if let Some(closed) = closed {
@@ -153,6 +159,8 @@ struct Pump<'a> {
     worker: &'a Rc<WorkerCell>,
     link: &'a Link,
     bytes_max: u32,
+    /// Whether the next packet is a PUBLISH, and other workers are behind.
+    is_held: Cell<bool>,
 }
 
 impl Pump<'_> {
@@ -163,8 +171,21 @@ impl Pump<'_> {
                 return Poll::Ready(None);
             }
             self.link.register(cx.waker());
-            if !self.link.is_reading() || self.worker.stall(cx.waker()) {
+            if !self.may_read(io) {
                 return self.poll_idle(io, cx);
+            }
+            // All that is here first: asking for more while packets wait would have it grow.
+            match io.decode_item(self) {
+                Err(code) => return Poll::Ready(Some(Closed::Refused(code))),
+                Ok(decoded) if decoded.consumed > 0 && decoded.remains > 0 => continue,
+                Ok(_) if !self.link.is_open() || !self.may_read(io) => continue,
+                Ok(_) if self.is_held.get() => {
+                    if self.worker.stall(cx.waker()) {
+                        return self.poll_idle(io, cx);
+                    }
+                    continue;
+                }
+                Ok(_) => {}
             }
             match io.poll_recv_decode(self, cx) {
                 Ok(_) if !self.link.is_open() => return Poll::Ready(None),
@@ -182,6 +203,15 @@ impl Pump<'_> {
                 }
             }
         }
+    }
+
+    /// Whether packets may be handled: the worker takes them, and what answers them has room.
+    fn may_read(&self, io: &Io) -> bool {
+        let has_room = || {
+            !io.is_wr_backpressure()
+                || io.with_write_buf(|out| out.len() < UNSENT_BYTES_MAX).unwrap_or(true)
+        };
+        self.link.is_reading() && has_room()
     }
 
     /// The client's socket is full: goes on when it takes bytes again, or sends some.
@@ -204,13 +234,19 @@ impl Pump<'_> {
     fn poll_idle(&self, io: &Io, cx: &mut Context<'_>) -> Poll<Option<Closed>> {
         use ntex::io::IoStatusUpdate as Update;
         if io.is_closed() {
-            return Poll::Ready(Some(Closed::Network));
+            // What came before the end counts, as soon as it may be handled.
+            let is_empty = io.with_read_buf(|rest| rest.is_empty());
+            return if is_empty { Poll::Ready(Some(Closed::Network)) } else { Poll::Pending };
         }
         if io.is_wr_backpressure() {
             return match io.poll_flush(cx, false) {
                 Poll::Ready(Ok(())) => {
                     self.writable();
                     cx.waker().wake_by_ref(); // look again, with a waker left behind
+                    Poll::Pending
+                }
+                Poll::Ready(Err(_)) if io.is_closed() => {
+                    cx.waker().wake_by_ref(); // look at what came before the end
                     Poll::Pending
                 }
                 Poll::Ready(Err(_)) => Poll::Ready(Some(Closed::Network)),
@@ -235,25 +271,32 @@ impl Decoder for Pump<'_> {
     type Error = ReasonCode;
 
     fn decode(&self, source: &mut BytesMut) -> Result<Option<()>, ReasonCode> {
-        if source.is_empty() {
+        if frame::cut(source, self.bytes_max)?.is_none() {
             return Ok(None);
         }
         let now = clock::now();
         let slot = self.link.slot.get();
         let Terms { version, .. } = self.link.terms;
         let mut used = 0;
+        let is_stalled = self.worker.is_stalled();
+        self.is_held.set(false);
         let result = self.worker.with(|core, shell| {
             while self.link.is_reading() {
                 let Some(frame) = frame::cut(&source[used..], self.bytes_max)? else {
                     break;
                 };
-                used += frame.bytes.len();
                 if frame.packet_type() == packet_type::PUBLISH {
+                    if is_stalled {
+                        self.is_held.set(true);
+                        break;
+                    }
+                    used += frame.bytes.len();
                     decode::with_publish(frame, version, |publish| {
                         let packet = wasmqtt_core::event::Packet::Publish(publish);
                         core.handle(now, Event::Packet(slot, packet), shell);
                     })?;
                 } else {
+                    used += frame.bytes.len();
                     let packet = decode::packet(frame, version)?;
                     core.handle(now, Event::Packet(slot, packet), shell);
                 }

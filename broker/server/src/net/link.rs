@@ -21,6 +21,8 @@ pub(crate) struct Conn {
     pub(crate) slot: Cell<ConnSlot>,
     /// Where bytes wait that were gathered for it, if any do (`outgoing`).
     pub(crate) gathered: Cell<Option<usize>>,
+    /// Whether its socket was full when the first of them was gathered.
+    pub(crate) was_full: Cell<bool>,
     reading: Cell<bool>,
     open: Cell<bool>,
     waker: LocalWaker,
@@ -36,6 +38,7 @@ impl Conn {
             terms,
             slot: Cell::new(ConnSlot::default()),
             gathered: Cell::new(None),
+            was_full: Cell::new(false),
             reading: Cell::new(false),
             open: Cell::new(true),
             waker: LocalWaker::new(),

@@ -30,8 +30,9 @@ pub(crate) struct Gate {
     /// From accept to a whole CONNECT.
     pub(crate) connect_timeout_seconds: u16,
     connections_max: u32,
-    /// Connections by worker.
-    connections: Box<[AtomicU32]>,
+    connections: AtomicU32,
+    /// Connections by worker, of all listeners.
+    by_worker: Arc<[AtomicU32]>,
 }
 
 /// A connection's place on a listener and a worker, free again when it is dropped.
@@ -43,7 +44,8 @@ pub(crate) struct Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.gate.connections[self.worker].fetch_sub(1, Ordering::AcqRel);
+        self.gate.by_worker[self.worker].fetch_sub(1, Ordering::AcqRel);
+        self.gate.connections.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -54,14 +56,15 @@ impl Gate {
             return None;
         }
         let count = |(_, worker): &(usize, &AtomicU32)| worker.load(Ordering::Acquire);
-        let (worker, connections) = self.connections.iter().enumerate().min_by_key(count)?;
+        let (worker, connections) = self.by_worker.iter().enumerate().min_by_key(count)?;
         connections.fetch_add(1, Ordering::AcqRel);
+        self.connections.fetch_add(1, Ordering::AcqRel);
         Some(Seat { gate: Arc::clone(self), worker })
     }
 
     /// Its connections.
     pub(crate) fn connections(&self) -> u32 {
-        self.connections.iter().map(|worker| worker.load(Ordering::Acquire)).sum()
+        self.connections.load(Ordering::Acquire)
     }
 }
 
@@ -81,7 +84,7 @@ pub(crate) fn bind(
     name: &Arc<str>,
     listener: &Listener,
     connect_timeout_seconds: u16,
-    workers: u16,
+    by_worker: &Arc<[AtomicU32]>,
 ) -> anyhow::Result<Bound> {
     let bind = listener.bind;
     let (socket, address) = open(bind)
@@ -90,7 +93,8 @@ pub(crate) fn bind(
         name: Arc::clone(name),
         connect_timeout_seconds,
         connections_max: listener.connections_max,
-        connections: (0..workers).map(|_| AtomicU32::new(0)).collect(),
+        connections: AtomicU32::new(0),
+        by_worker: Arc::clone(by_worker),
     });
     Ok(Bound { gate, address, socket })
 }
