@@ -168,6 +168,7 @@ fn limits(rng: &mut Rng) -> Limits {
         write_timeout_seconds: rng.pick(&[5, 30, 1000]),
         routes_max: rng.pick(&[1, 3, 100]),
         decisions_max: rng.pick(&[1, 2, 100]),
+        timers_spare: rng.pick(&[0, 1000]),
         retained: RetainedLimits { messages_max: 1000, bytes_max: 1 << 20 },
         ..Limits::default()
     }

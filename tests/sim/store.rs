@@ -20,8 +20,11 @@ pub(crate) struct Batch {
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     pub(crate) client_id: String,
+    pub(crate) expiry_seconds: u32,
     pub(crate) filters: BTreeMap<String, u8>,
     pub(crate) queue: Vec<MessageId>,
+    /// Of these, the ones whose PUBREC came.
+    pub(crate) received: Vec<MessageId>,
     pub(crate) inbound: Vec<PacketId>,
 }
 
@@ -36,6 +39,8 @@ pub(crate) struct Store {
     /// Which messages were committed for which client.
     enqueued: HashMap<Uid, Vec<String>>,
     retained: HashSet<Uid>,
+    /// An operation on something that was never stored.
+    pub(crate) stray: Option<Op>,
     /// How often a batch with that message failed.
     failed: HashMap<Uid, usize>,
     pub(crate) failures: usize,
@@ -86,10 +91,30 @@ impl Store {
         Some(id)
     }
 
-    fn apply(&mut self, op: Op) {
+    /// Whether an operation is on a message that its session was given.
+    fn is_known(&self, op: &Op) -> bool {
         match op {
-            Op::SessionPut { session, client_id, .. } => {
-                self.sessions.entry(session).or_default().client_id = client_id.to_string();
+            Op::Enqueue { session, message, .. } => {
+                self.owners.contains_key(session) && self.messages.contains_key(message)
+            }
+            Op::InFlight { session, message, .. } | Op::Received { session, message } => {
+                self.sessions.get(session).is_none_or(|kept| kept.queue.contains(message))
+                    && self.owners.contains_key(session)
+            }
+            Op::Dequeue { session, .. } => self.owners.contains_key(session),
+            _ => true,
+        }
+    }
+
+    fn apply(&mut self, op: Op) {
+        if !self.is_known(&op) {
+            self.stray.get_or_insert_with(|| op.clone());
+        }
+        match op {
+            Op::SessionPut { session, client_id, expiry_seconds, .. } => {
+                let kept = self.sessions.entry(session).or_default();
+                kept.client_id = client_id.to_string();
+                kept.expiry_seconds = expiry_seconds;
             }
             Op::SessionEnd { session } => {
                 self.sessions.remove(&session);
@@ -110,7 +135,12 @@ impl Store {
                 }
             }
             Op::Enqueue { session, message, qos: _ } => self.enqueue(session, message),
-            Op::InFlight { .. } | Op::Received { .. } => {}
+            Op::InFlight { .. } => {}
+            Op::Received { session, message } => {
+                if let Some(kept) = self.sessions.get_mut(&session) {
+                    kept.received.push(message);
+                }
+            }
             Op::Dequeue { session, message } => {
                 if let Some(kept) = self.sessions.get_mut(&session) {
                     kept.queue.retain(|id| *id != message);

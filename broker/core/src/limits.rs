@@ -58,6 +58,8 @@ pub struct Limits {
     pub routes_max: usize,
     /// Access decisions that one connection remembers.
     pub decisions_max: usize,
+    /// Timers that are no use any more, before they are cleared away.
+    pub timers_spare: usize,
     /// One tenant's retained messages.
     pub retained: RetainedLimits,
 }
@@ -80,6 +82,7 @@ impl Default for Limits {
             write_timeout_seconds: 30,
             routes_max: 100_000,
             decisions_max: 4_096,
+            timers_spare: 1_024,
             retained: RetainedLimits { messages_max: 1_000_000, bytes_max: 1 << 30 },
         }
     }

@@ -1,12 +1,13 @@
 //! What must be true when nothing is on its way: all that is due has come, nothing is left over.
 //! What must not live here: what may happen in between.
 
+use wasmqtt_core::ids::MessageId;
 use wasmqtt_core::message::QoS;
 use wasmqtt_core::reason::ReasonCode;
 use wasmqtt_core::retained::Retained;
 use wasmqtt_core::time::Millis;
 
-use super::{AttemptIx, Model, Outcome, Phase, SessionIx, Step};
+use super::{AttemptIx, Model, Outcome, Phase, SessionIx, SessionState, Step};
 use crate::hooks::Fate;
 use crate::shell::LinkIx;
 use crate::store::Store;
@@ -41,12 +42,51 @@ impl Model {
         for session in self.living().collect::<Vec<_>>() {
             self.settle_session_queue(session);
         }
+        if let Some(why) = self.store_differs(store) {
+            self.fail(why);
+        }
         if let Some(held) = self.subscriptions_held()
             && held != subscriptions
             && !self.unknown_session.contains(&true)
         {
             self.fail(format!("{subscriptions} subscriptions are routed, not {held}"));
         }
+    }
+
+    /// As long as no batch has failed, the store holds the sessions as the workers do.
+    fn store_differs(&self, store: &Store) -> Option<String> {
+        if store.failures > 0 {
+            return None;
+        }
+        if let Some(stray) = &store.stray {
+            return Some(format!("the store was never given what {stray:?} is about"));
+        }
+        for session in self.living() {
+            let SessionState { client, expiry_seconds, .. } = self.sessions[session];
+            let facts = &self.clients[client];
+            if !self.is_alive(session) || facts.id.is_empty() || self.unknown_session[client] {
+                continue;
+            }
+            let mut kept = store.of_client(&facts.id);
+            let (first, second) = (kept.next(), kept.next());
+            if second.is_some() || first.is_some() != (expiry_seconds > 0) {
+                return Some(format!("session {session}: the store keeps {first:?} {second:?}"));
+            }
+            let Some(kept) = first else { continue };
+            if kept.expiry_seconds != expiry_seconds {
+                let kept = kept.expiry_seconds;
+                return Some(format!("session {session}: the store expires it in {kept} s"));
+            }
+            for sent in self.sessions[session].in_flight.iter().filter(|sent| sent.released) {
+                let is_it = |message: &&MessageId| store.uid(**message) == Some(sent.uid());
+                let is_queued = kept.queue.iter().any(|message| is_it(&message));
+                if is_queued && !kept.received.iter().any(|message| is_it(&message)) {
+                    let uid = sent.uid();
+                    return Some(format!("the store does not know PUBREC of message {uid}"));
+                }
+            }
+        }
+        None
     }
 
     fn settle_link(&mut self, link: LinkIx) {

@@ -242,6 +242,10 @@ impl Model {
                 it.sure_from = Some(step);
             }
         }
+        let held = self.sessions[session].subscriptions.iter().filter(|it| it.holds()).count();
+        if held > self.limits.subscriptions_max {
+            self.fail(format!("session {session} has {held} subscriptions"));
+        }
         self.cover.hit("subscribed");
     }
 

@@ -204,6 +204,7 @@ impl Outbound {
     /// Puts a message behind the others. Where that passes a bound, others give way: those of QoS 0
     /// first, the oldest before, then the newest, so that what waits already keeps its place.
     pub fn push(&mut self, queued: Queued, limits: &Limits, mut dropped: impl FnMut(Queued)) {
+        debug_assert!(self.queued() > 0 || self.queued_bytes == 0, "bytes of messages that left");
         self.queued_bytes += queued.size();
         if queued.qos == QoS::AtMostOnce {
             self.queue_qos0.push_back(queued);

@@ -437,7 +437,7 @@ impl<S: Shell> Worker<S> {
 
     /// Drops timers of sessions that were taken up again, when they are most of all timers.
     fn forget_timers(&mut self) {
-        if self.timers.len() < 1024 + 4 * self.sessions.len() {
+        if self.timers.len() < self.limits.timers_spare + 4 * self.sessions.len() {
             return;
         }
         let sessions = &self.sessions;

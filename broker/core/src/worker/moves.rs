@@ -146,8 +146,9 @@ impl<S: Shell> Worker<S> {
         let Some(session) = self.sessions.get_mut(place) else {
             return;
         };
-        let Arriving { messages: meanwhile, ends, .. } =
+        let Arriving { messages: meanwhile, bytes, ends } =
             session.arriving.take().unwrap_or_default();
+        debug_assert_eq!(bytes, meanwhile.iter().map(Queued::size).sum::<usize>());
         let existed = state.is_some();
         if let Some(state) = state {
             session.state = *state;

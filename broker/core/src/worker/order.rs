@@ -49,3 +49,52 @@ pub fn run(
     }
     Outcome::Nobody
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reason::ReasonCode;
+
+    const ORDER: [AccessStep; 3] =
+        [AccessStep::Plugin(0), AccessStep::Rules, AccessStep::Plugin(1)];
+
+    fn never(index: usize, _: u16) -> Option<Verdict> {
+        panic!("step {index} is asked")
+    }
+
+    #[test]
+    fn a_deny_rule_is_final_also_when_a_plugin_was_asked_before() {
+        let deny = || Decision::Deny(RuleId(7));
+        for first in 0..=ORDER.len() {
+            assert_eq!(run(&ORDER, first, deny, never), Outcome::RulesDeny(RuleId(7)), "{first}");
+        }
+        let unlisted = run(&ORDER[..1], 0, deny, |_, _| Some(Verdict::Allow));
+        assert_eq!(
+            unlisted,
+            Outcome::PluginAllows(0),
+            "rules that are not in the order say nothing"
+        );
+    }
+
+    #[test]
+    fn each_step_is_asked_in_turn_until_one_decides() {
+        let allow = || Decision::Allow(RuleId(7));
+        let nothing = || Decision::NoMatch;
+        let mut asked = Vec::new();
+        let outcome = run(&ORDER, 0, nothing, |index, plugin| {
+            asked.push((index, plugin));
+            Some(Verdict::Next)
+        });
+        assert_eq!((outcome, asked), (Outcome::Nobody, vec![(0, 0), (2, 1)]));
+        assert_eq!(
+            run(&ORDER, 0, allow, |_, _| Some(Verdict::Next)),
+            Outcome::RulesAllow(1, RuleId(7))
+        );
+        assert_eq!(run(&ORDER, 0, allow, |_, _| None), Outcome::Parked(0));
+        assert_eq!(run(&ORDER, 1, nothing, |_, _| Some(Verdict::Allow)), Outcome::PluginAllows(2));
+        let denial = Denial::new(ReasonCode::NotAuthorized);
+        let denies = |_, _| Some(Verdict::Deny(denial.clone()));
+        assert_eq!(run(&ORDER, 0, allow, denies), Outcome::PluginDenies(0, denial.clone()));
+        assert_eq!(run(&[], 0, allow, never), Outcome::Nobody);
+    }
+}
