@@ -5,7 +5,7 @@ use std::thread;
 
 use crate::support::broker::is_foreign;
 use crate::support::{
-    Ack, Case, Client, Connack, Instance, Packet, Property, Publish, Subscribe, Will, each,
+    Ack, Case, Client, Connack, Instance, Packet, Property, Publish, Subscribe, Version, Will, each,
 };
 
 /// Runs the case for both versions on an instance that `prepare` filled, with rules only.
@@ -383,6 +383,67 @@ fn changes_count_for_the_next_connection_of_a_running_broker() {
         instance.cli(&["user", "rm", &user]);
         assert_ne!(refused(case, &user, "another").code, 0);
     });
+}
+
+#[test]
+fn what_was_sent_with_connect_counts_also_when_the_client_has_left_before_it_was_let_in() {
+    with_rules(two_users, |case| {
+        let topic = format!("open/{}", case.client_id("t"));
+        let mut watcher = login(case, "alice", "w");
+        watcher.subscribe(&topic, 1);
+        for number in 0..5 {
+            let id = format!("hasty{number}");
+            let connect = case.connect(&id).login("bob", "bob-password").encode();
+            let publish = Publish::new(&topic, &id).encode(case.version);
+            let mut hasty = case.dial();
+            hasty.send([connect, publish, vec![0xe0, 0]].concat());
+        }
+        let mut got = watcher.texts(5);
+        got.sort();
+        assert_eq!(got, ["hasty0", "hasty1", "hasty2", "hasty3", "hasty4"]);
+    });
+}
+
+/// Asks on the admin socket and leaves without an answer.
+fn ask_and_leave(instance: &Instance, request: &str) {
+    use std::io::Write;
+    let path = instance.path().join("admin.sock");
+    let mut socket = std::os::unix::net::UnixStream::connect(path).unwrap();
+    socket.write_all(request.as_bytes()).unwrap();
+    // The request is read by then, and maybe begun.
+    thread::sleep(std::time::Duration::from_millis(1));
+}
+
+#[test]
+fn a_change_is_in_force_also_when_whoever_asked_for_it_has_left() {
+    if is_foreign() {
+        return;
+    }
+    let instance = Instance::create();
+    two_users(&instance);
+    let broker = instance.run(&["access.order=[\"rules\"]"]);
+    let case = Case::new(&broker, Version::V5);
+    let topics: Vec<String> = (0..20).map(|number| format!("open/{number}")).collect();
+    for topic in &topics {
+        let body = format!(
+            r#"{{"effect":"deny","actions":"publish","pattern":"{topic}","to":"user:bob"}}"#
+        );
+        let head = "POST /v1/tenants/default/rules HTTP/1.1\r\nhost: x\r\n";
+        ask_and_leave(&instance, &format!("{head}content-length: {}\r\n\r\n{body}", body.len()));
+    }
+    let rules = instance.cli(&["acl", "list"]);
+    let mut bob = login(&case, "bob", "b");
+    let mut refused = 0;
+    for topic in topics.iter().filter(|topic| rules.contains(&**topic)) {
+        // Listed a moment before it is in force.
+        let is_refused = (0..500).any(|_| {
+            thread::sleep(std::time::Duration::from_millis(10));
+            bob.publish(topic, "x", 1) == 0x87
+        });
+        assert!(is_refused, "{topic} is denied by a rule:\n{rules}");
+        refused += 1;
+    }
+    assert!(refused > 0, "no request was heard:\n{rules}");
 }
 
 #[test]

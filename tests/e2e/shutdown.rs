@@ -1,10 +1,12 @@
 //! SIGTERM: clients are told, the process ends with success.
 //! What must not live here: `startup` and its refusals.
 
+use std::io::Write;
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 
 use crate::support::broker::is_foreign;
-use crate::support::{Broker, Case, Publish, Version};
+use crate::support::{Broker, Case, Instance, Publish, Version};
 
 fn cases(workers: &str, run: impl Fn(Broker)) {
     if is_foreign() {
@@ -41,6 +43,28 @@ fn without_clients_it_ends_at_once() {
         broker.terminate();
         assert!(broker.stopped().success());
     });
+}
+
+#[test]
+fn half_a_request_of_the_command_line_does_not_hold_it_up() {
+    if is_foreign() {
+        return;
+    }
+    let instance = Instance::create();
+    let mut broker = instance.run(&[]);
+    let mut halves = Vec::new();
+    for half in [
+        "GET /v1/st",
+        "PUT /v1/tenants/default/users/x/password HTTP/1.1\r\nhost: x\r\n\
+                 content-length: 100\r\n\r\n{",
+    ] {
+        let mut socket = UnixStream::connect(instance.path().join("admin.sock")).unwrap();
+        socket.write_all(half.as_bytes()).unwrap();
+        halves.push(socket);
+    }
+    instance.cli(&["status"]);
+    broker.terminate();
+    assert!(broker.stopped().success());
 }
 
 #[test]

@@ -345,7 +345,14 @@ impl World {
     fn tick(&mut self, worker: usize) {
         self.begin(worker);
         let unix_seconds = self.shell.now.0 / 1000;
-        self.handle(worker, Event::Tick { unix_seconds, was_deaf: false });
+        let was_deaf = self.shell.rng.chance(5);
+        if was_deaf {
+            let links = 0..self.shell.links.len();
+            for link in links.filter(|link| self.shell.links[*link].worker == worker) {
+                self.shell.model.on_heard(link);
+            }
+        }
+        self.handle(worker, Event::Tick { unix_seconds, was_deaf });
     }
 
     /// Lets everything come to rest that is on its way in and between the workers.

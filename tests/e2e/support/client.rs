@@ -72,6 +72,12 @@ impl Client {
         self.stream.set_write_timeout(Some(wait)).unwrap();
     }
 
+    /// Reads and forgets whatever comes from here on, beside what the test does.
+    pub(crate) fn discard_what_comes(&self) {
+        let mut stream = self.stream.try_clone().unwrap();
+        std::thread::spawn(move || std::io::copy(&mut stream, &mut std::io::sink()));
+    }
+
     /// Half-closes: the broker sees the end, this side still reads.
     pub(crate) fn end_sending(&self) {
         let _ = self.stream.shutdown(Shutdown::Write);

@@ -423,9 +423,14 @@ impl Model {
         self.cover.hit("congested");
     }
 
+    /// Whatever it sends may not have been read: its silence begins now.
+    pub(crate) fn on_heard(&mut self, link: LinkIx) {
+        self.links[link].last_packet = self.now;
+    }
+
     /// A client that is not read from is not silent.
     pub(crate) fn on_reading(&mut self, link: LinkIx, reading: bool) {
-        self.links[link].last_packet = self.now;
+        self.on_heard(link);
         if !reading {
             self.cover.hit("reading stopped");
         }

@@ -134,7 +134,7 @@ impl Tools {
     fn start_ours(&self, mut command: Command) -> Result<Running> {
         let log = self.folder.path().join("broker.log");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log)?);
-        command.env_remove("WASMQTT_LOG").env_remove("RUST_LOG");
+        command.env("WASMQTT_LOG", "warn").env_remove("RUST_LOG"); // Mosquitto's log is off too
         let mut child = command.spawn().with_context(|| self.broker.display().to_string())?;
         let stdout = child.stdout.take().context("stdout")?;
         let mut running = Running { child, port: 0 };
