@@ -108,12 +108,11 @@ impl AuthChain {
 
     /// The answer, if it was decided on what is; else "busy", so that the client asks again.
     pub(crate) fn if_current(&self, answer: AuthenticateAnswer, epoch: u64) -> AuthenticateAnswer {
-        match answer {
-            AuthenticateAnswer::Allow(_) if epoch != self.epoch.load(Ordering::Acquire) => {
-                AuthenticateAnswer::Deny(Denial::new(ReasonCode::ServerBusy))
-            }
-            answer => answer,
+        let is_allowed = matches!(answer, AuthenticateAnswer::Allow(_));
+        if is_allowed && epoch != self.epoch.load(Ordering::Acquire) {
+            return AuthenticateAnswer::Deny(Denial::new(ReasonCode::ServerBusy));
         }
+        answer
     }
 
     fn anonymous(&self, request: &AuthenticateRequest) -> Option<AuthenticateAnswer> {

@@ -52,11 +52,10 @@ pub(crate) struct WorkerStatus {
 impl Letter {
     /// Bytes that it may hold on to, roughly.
     pub(crate) fn weight(&self) -> usize {
-        let payload = match self {
-            Self::Mail(Mail::Deliver { message, .. }) => message.payload().len(),
-            _ => 0,
-        };
-        LETTER_WEIGHT + payload
+        if let Self::Mail(Mail::Deliver { message, .. }) = self {
+            return LETTER_WEIGHT + message.payload().len();
+        }
+        LETTER_WEIGHT
     }
 }
 

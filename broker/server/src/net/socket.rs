@@ -64,10 +64,8 @@ impl Socket {
                     } else {
                         cx.waker().wake_by_ref(); // once what was read is handled
                     }
-                    match take(stream, &buffer[..count]) {
-                        IoTaskStatus::Io if !is_all => IoTaskStatus::Pause,
-                        status => status,
-                    }
+                    let status = take(stream, &buffer[..count]);
+                    if status == IoTaskStatus::Io && !is_all { IoTaskStatus::Pause } else { status }
                 }
                 Err(error) if is_transient(&error) => IoTaskStatus::Io,
                 Err(error) => {
