@@ -30,4 +30,5 @@ mod subscribe;
 mod takeover;
 mod tour;
 mod unsubscribe;
+mod version_3_1;
 mod will;

@@ -106,7 +106,7 @@ impl Drop for Subscriber {
     }
 }
 
-const VERSIONS: [&str; 2] = ["mqttv311", "mqttv5"];
+const VERSIONS: [&str; 3] = ["mqttv31", "mqttv311", "mqttv5"];
 
 #[test]
 fn mosquitto_pub_and_sub_at_every_qos_and_version() {
@@ -191,6 +191,9 @@ fn mosquitto_clients_see_wrong_passwords_and_denied_topics() {
             assert!(told.contains("not authorized"), "{denied:?}");
         } else {
             assert!(denied.status.success(), "[MQTT-3.3.5-2] {denied:?}");
+        }
+        if version == "mqttv31" {
+            continue; // it has no word for a subscription that is denied
         }
         let filter = command(&broker, "mosquitto_sub", &format!("{login} -t closed/x -C 1 -W 30"))
             .output()

@@ -71,13 +71,13 @@ impl World {
         let plan = &self.clients[client].plan;
         let clean = rng.chance(plan.clean_percent);
         let expiry_seconds = match plan.version {
-            Version::V3 if clean => 0,
-            Version::V3 => u32::MAX,
+            Version::V31 | Version::V311 if clean => 0,
+            Version::V31 | Version::V311 => u32::MAX,
             Version::V5 if !plan.id.is_empty() && rng.chance(8) => rng.pick(&[0, 7, u32::MAX]),
             Version::V5 => plan.expiry_seconds,
         };
         let receive_maximum = match plan.version {
-            Version::V3 => u16::MAX,
+            Version::V31 | Version::V311 => u16::MAX,
             Version::V5 => rng.pick(&[1, 2, 4, u16::MAX]),
         };
         let denials =

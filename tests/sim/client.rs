@@ -71,7 +71,7 @@ impl Client {
     /// Whether one more QoS 1 or 2 publish may be under way [MQTT-3.3.4-7].
     pub(crate) fn may_publish(&self, receive_maximum: u16) -> bool {
         let most = match self.plan.version {
-            Version::V3 => 30,
+            Version::V31 | Version::V311 => 30,
             Version::V5 => usize::from(receive_maximum),
         };
         self.outgoing.len() < most

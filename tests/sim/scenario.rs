@@ -134,11 +134,11 @@ fn some(rng: &mut Rng, from: &[&'static str], sizes: &[usize]) -> Vec<&'static s
 }
 
 fn client(rng: &mut Rng, index: usize) -> ClientPlan {
-    let version = if rng.chance(40) { Version::V3 } else { Version::V5 };
+    let version = if rng.chance(40) { Version::V311 } else { Version::V5 };
     let is_assigned = rng.chance(6);
     let expiry_seconds = match version {
         _ if is_assigned => 0,
-        Version::V3 => u32::MAX,
+        Version::V31 | Version::V311 => u32::MAX,
         Version::V5 => rng.pick(&[0, 5, 20, 100, u32::MAX, u32::MAX]),
     };
     ClientPlan {

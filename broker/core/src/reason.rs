@@ -4,8 +4,10 @@
 /// MQTT protocol version of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Version {
+    /// MQTT 3.1 (`MQIsdp`, Protocol Level 3).
+    V31,
     /// MQTT 3.1.1 (Protocol Level 4).
-    V3,
+    V311,
     /// MQTT 5.0 (Protocol Level 5).
     V5,
 }
@@ -15,9 +17,16 @@ impl Version {
     #[must_use]
     pub const fn level(self) -> u8 {
         match self {
-            Self::V3 => 4,
+            Self::V31 => 3,
+            Self::V311 => 4,
             Self::V5 => 5,
         }
+    }
+
+    /// Whether it knows Reason Codes and properties.
+    #[must_use]
+    pub const fn is_v5(self) -> bool {
+        matches!(self, Self::V5)
     }
 }
 
@@ -157,12 +166,14 @@ impl ReasonCode {
         }
     }
 
-    /// The code of one filter in a SUBACK: 3.1.1 knows a single failure, 0x80.
+    /// The code of one filter in a SUBACK: 3.1.1 knows a single failure, 0x80; 3.1 knows none, and
+    /// its clients read what they may get at most.
     #[must_use]
     pub const fn suback(self, version: Version) -> u8 {
         match version {
-            Version::V3 if self.is_error() => 0x80,
-            Version::V3 | Version::V5 => self as u8,
+            Version::V31 if self.is_error() => 0,
+            Version::V311 if self.is_error() => 0x80,
+            Version::V31 | Version::V311 | Version::V5 => self as u8,
         }
     }
 

@@ -249,13 +249,13 @@ impl Model {
         match state.fate {
             Fate::Refuse(expected) => {
                 state.outcome = Outcome::Refused;
-                let was_received = is_repetition && version == Version::V3;
+                let was_received = is_repetition && !version.is_v5();
                 if code != expected && !(was_received && code == ReasonCode::Success) {
                     self.fail(format!(
                         "message {uid} is acknowledged by {code:?}, not {expected:?}"
                     ));
                 }
-                if version == Version::V3 && expected.is_fault() {
+                if !version.is_v5() && expected.is_fault() {
                     self.fail(format!("message {uid} is acknowledged in spite of a fault"));
                 }
             }
@@ -263,7 +263,7 @@ impl Model {
                 state.outcome = Outcome::Refused;
                 let is_fault =
                     matches!(code, ReasonCode::QuotaExceeded | ReasonCode::UnspecifiedError);
-                if !(is_fault && self.store_failed) || version == Version::V3 {
+                if !(is_fault && self.store_failed && version.is_v5()) {
                     self.fail(format!("message {uid} is refused by {code:?} for no reason"));
                 }
             }
@@ -332,7 +332,7 @@ impl Model {
     /// Whether a 3.1.1 connection may be closed by that code since that publish met a fault.
     pub(super) fn is_fault(&self, attempt: AttemptIx, code: Option<ReasonCode>) -> bool {
         let state = &self.attempts[attempt];
-        self.clients[state.client].version == Version::V3
+        !self.clients[state.client].version.is_v5()
             && match state.fate {
                 Fate::Refuse(expected) => expected.is_fault() && Some(expected) == code,
                 Fate::Pass(_) => self.store_failed,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::action::{Observation, Shell};
 use crate::ids::{ConnId, ConnSlot, SessionSlot, TenantId};
-use crate::reason::{ReasonCode, Version};
+use crate::reason::ReasonCode;
 use crate::router::Subscriber;
 use crate::session::will::DelayedWill;
 use crate::store::Op;
@@ -46,7 +46,7 @@ impl<S: Shell> Worker<S> {
                 self.commits.push(Op::SessionEnd { session: session.state.id });
             }
         }
-        if conn.facts.version == Version::V3 || code == ReasonCode::Success {
+        if !conn.facts.version.is_v5() || code == ReasonCode::Success {
             conn.will = None; // [MQTT-3.14.4-3]
         }
         self.close_connection(now, slot, None, true, shell);

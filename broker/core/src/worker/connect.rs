@@ -10,7 +10,7 @@ use crate::hook::{
 };
 use crate::ids::{ConnId, ConnSlot, SessionId, SessionSlot};
 use crate::message::Message;
-use crate::reason::{ReasonCode, Version};
+use crate::reason::ReasonCode;
 use crate::router::Owner;
 use crate::session::SessionState;
 use crate::store::{Op, StoreFault};
@@ -46,7 +46,7 @@ impl<S: Shell> Worker<S> {
         self.next_conn += 1;
         let id = ConnId::new(self.id, self.next_conn);
         let is_assigned = facts.client_id.is_empty();
-        let is_refused = is_assigned && facts.version == Version::V3 && !facts.clean_start;
+        let is_refused = is_assigned && !facts.version.is_v5() && !facts.clean_start;
         if is_assigned {
             facts.client_id = format!("auto-{:x}-{id}", self.seed).into();
         }
@@ -177,7 +177,7 @@ impl<S: Shell> Worker<S> {
             return self.attach(now, slot, shell);
         };
         if crate::topic::check_topic_name(will.message.topic()).is_err() {
-            if conn.facts.version == Version::V3 {
+            if !conn.facts.version.is_v5() {
                 // Not one of the refusals that 3.1.1 has a code for [MQTT-3.2.2-6].
                 return self.close_connection(now, slot, None, false, shell);
             }

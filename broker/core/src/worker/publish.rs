@@ -8,7 +8,7 @@ use crate::event::Publish;
 use crate::hook::Denial;
 use crate::ids::{ConnSlot, PacketId};
 use crate::message::{Message, MessageRef, QoS};
-use crate::reason::{ReasonCode, Version};
+use crate::reason::ReasonCode;
 use crate::router::RouteRef;
 use crate::session::inbound::Phase as InboundPhase;
 use crate::store::Op;
@@ -165,7 +165,7 @@ impl<S: Shell> Worker<S> {
         }
         let outstanding = usize::from(conn.unacknowledged_qos1) + inbound.counted();
         let bound = usize::from(self.limits.receive_maximum);
-        if conn.facts.version == Version::V5 && outstanding >= bound {
+        if conn.facts.version.is_v5() && outstanding >= bound {
             let code = ReasonCode::ReceiveMaximumExceeded; // [MQTT-3.3.4-7]
             self.close_connection(now, slot, Some(code), true, shell);
             return false;
@@ -302,7 +302,7 @@ impl<S: Shell> Worker<S> {
             Err(refusal) => (refusal.denial.code, refusal.denial.reason.as_deref()),
         };
         let is_fault = matches!(&outcome, Err(Refusal { is_fault: true, .. }));
-        let is_v3 = conn.facts.version == Version::V3;
+        let is_v3 = !conn.facts.version.is_v5();
         if qos == QoS::ExactlyOnce
             && let Some(session) = self.sessions.get_mut(conn.session)
         {

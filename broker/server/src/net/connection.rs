@@ -102,7 +102,7 @@ async fn connect(io: &Io, worker: &Rc<WorkerCell>, origin: Origin) -> Option<Lin
 fn refuse(io: &Io, version: Version, code: ReasonCode) {
     tracing::debug!(code = code.text(), "CONNECT refused");
     let is_malformed = matches!(code, ReasonCode::MalformedPacket | ReasonCode::ProtocolError);
-    if version == Version::V5 || !is_malformed {
+    if version.is_v5() || !is_malformed {
         let mut connack = Vec::new();
         encode::connack_refused(&mut connack, version, code);
         let _ = io.encode_slice(&connack);
@@ -130,7 +130,7 @@ impl Decoder for First {
             // [MQTT-3.1.2-2]: answered in the words of the newest version that may be meant.
             let is_3 = frame.body.get(6).is_none_or(|level| *level < 5) || frame.body[1] == 6;
             let known = (code == ReasonCode::UnsupportedProtocolVersion).then_some(if is_3 {
-                Version::V3
+                Version::V311
             } else {
                 Version::V5
             });

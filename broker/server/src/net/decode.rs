@@ -18,7 +18,7 @@ use wasmqtt_core::reason::{ReasonCode, Version};
 use wasmqtt_core::session::will::Will;
 use wasmqtt_core::time::Millis;
 
-use super::frame::{Frame, packet_type};
+use super::frame::{self, Frame, packet_type};
 use super::strict;
 
 /// Where a connection came in: what CONNECT does not say.
@@ -81,7 +81,7 @@ pub(crate) fn with_publish<R>(
         expiry_seconds: None,
         topic_alias: None,
     };
-    if version == Version::V3 {
+    if !version.is_v5() {
         return Ok(then(publish));
     }
     let (section, payload) = property_section(rest)?;
@@ -155,7 +155,7 @@ pub(crate) fn packet(frame: Frame<'_>, version: Version) -> Result<Packet<'stati
             strict::check_ending(body, version, false)?;
             by_codec(frame, version)
         }
-        packet_type::AUTH if version == Version::V5 => {
+        packet_type::AUTH if version.is_v5() => {
             // No authentication method is offered, so there is nothing to go on with.
             strict::check_ending(body, version, true)?;
             Err(ReasonCode::ProtocolError)
@@ -206,7 +206,7 @@ fn decode_v5(frame: Frame<'_>) -> Result<v5::codec::Packet, ReasonCode> {
 
 fn by_codec(frame: Frame<'_>, version: Version) -> Result<Packet<'static>, ReasonCode> {
     match version {
-        Version::V3 => from_v3(decode_v3(frame)?),
+        Version::V31 | Version::V311 => from_v3(decode_v3(frame)?),
         Version::V5 => from_v5(decode_v5(frame)?),
     }
 }
@@ -293,6 +293,16 @@ pub(crate) fn connect(
     version: Version,
     origin: Origin,
 ) -> Result<(Connect, Terms), ReasonCode> {
+    if version == Version::V31 {
+        let renamed = frame::connect_of_3_1_1(frame);
+        let frame = frame::cut(&renamed, u32::MAX)?.ok_or(ReasonCode::MalformedPacket)?;
+        let (mut connect, terms) = connect(frame, Version::V311, origin)?;
+        if connect.facts.client_id.is_empty() {
+            return Err(ReasonCode::ClientIdentifierNotValid); // 3.1 knows no assigned ones
+        }
+        connect.facts.version = version;
+        return Ok((connect, Terms { version, ..terms }));
+    }
     strict::check_connect(frame.body, version)?;
     let Origin { tenant, tenant_name, listener, peer } = origin;
     let facts = |client_id: &str, username: Option<&str>, clean_start, keep_alive_seconds| {
@@ -308,7 +318,7 @@ pub(crate) fn connect(
         }
     };
     match version {
-        Version::V3 => {
+        Version::V31 | Version::V311 => {
             if frame.body.get(10..12) == Some(&[0, 0]) && frame.body[7] & 2 == 0 {
                 return Err(ReasonCode::ClientIdentifierNotValid); // [MQTT-3.1.3-8] of 3.1.1
             }

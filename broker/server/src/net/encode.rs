@@ -23,7 +23,7 @@ pub(crate) fn publish(out: &mut Vec<u8>, terms: Terms, delivery: &Delivery<'_>) 
     let (topic, payload) = (message.topic.as_bytes(), message.payload);
     let mut length = 2 + topic.len() + payload.len() + if packet_id.is_some() { 2 } else { 0 };
     let mut properties = 0;
-    if terms.version == Version::V5 {
+    if terms.version.is_v5() {
         properties = message.properties.len() + if expiry_seconds.is_some() { 5 } else { 0 };
         for identifier in *subscription_ids {
             properties += 1 + variable_length(*identifier as usize);
@@ -43,7 +43,7 @@ pub(crate) fn publish(out: &mut Vec<u8>, terms: Terms, delivery: &Delivery<'_>) 
     if let (Some(packet_id), true) = (packet_id, *qos > QoS::AtMostOnce) {
         out.extend_from_slice(&packet_id.get().to_be_bytes());
     }
-    if terms.version == Version::V5 {
+    if terms.version.is_v5() {
         put_variable(out, properties);
         if let Some(seconds) = expiry_seconds {
             out.push(0x02);
@@ -77,7 +77,9 @@ pub(crate) fn reply(out: &mut Vec<u8>, terms: Terms, reply: &Reply<'_>, limits: 
             );
         }
         Reply::UnsubAck(id, codes) => match terms.version {
-            Version::V3 => out.extend_from_slice(&[0xb0, 2, high(id), low(id)]),
+            Version::V31 | Version::V311 => {
+                out.extend_from_slice(&[0xb0, 2, high(id), low(id)]);
+            }
             Version::V5 => {
                 filters_acknowledgement(out, terms, 0xb0, id, codes.iter().map(|code| *code as u8));
             }
@@ -102,7 +104,7 @@ fn acknowledgement(
     code: ReasonCode,
     reason: Option<&str>,
 ) {
-    if terms.version == Version::V3 || code == ReasonCode::Success {
+    if !terms.version.is_v5() || code == ReasonCode::Success {
         return out.extend_from_slice(&[first, 2, high(id), low(id)]);
     }
     let reason = reason.filter(|reason| {
@@ -127,7 +129,7 @@ fn filters_acknowledgement(
     id: PacketId,
     codes: impl ExactSizeIterator<Item = u8>,
 ) {
-    let properties = usize::from(terms.version == Version::V5);
+    let properties = usize::from(terms.version.is_v5());
     put_header(out, first, 2 + properties + codes.len());
     out.extend_from_slice(&id.get().to_be_bytes());
     if properties > 0 {
@@ -137,8 +139,9 @@ fn filters_acknowledgement(
 }
 
 fn connack(out: &mut Vec<u8>, terms: Terms, connack: &ConnAck<'_>, limits: &Limits) {
-    if terms.version == Version::V3 {
-        let present = u8::from(connack.session_present);
+    if !terms.version.is_v5() {
+        let is_told = terms.version != Version::V31; // a reserved byte there
+        let present = u8::from(connack.session_present && is_told);
         return out.extend_from_slice(&[0x20, 2, present, connack.code.connack_v3()]);
     }
     let is_error = connack.code.is_error();
@@ -168,14 +171,16 @@ fn connack(out: &mut Vec<u8>, terms: Terms, connack: &ConnAck<'_>, limits: &Limi
 /// Writes a CONNACK that refuses what could not even be read.
 pub(crate) fn connack_refused(out: &mut Vec<u8>, version: Version, code: ReasonCode) {
     match version {
-        Version::V3 => out.extend_from_slice(&[0x20, 2, 0, code.connack_v3()]),
+        Version::V31 | Version::V311 => {
+            out.extend_from_slice(&[0x20, 2, 0, code.connack_v3()]);
+        }
         Version::V5 => out.extend_from_slice(&[0x20, 3, 0, code as u8, 0]),
     }
 }
 
 /// Writes a DISCONNECT; 3.1.1 servers have none.
 pub(crate) fn disconnect(out: &mut Vec<u8>, version: Version, code: ReasonCode) {
-    if version == Version::V5 {
+    if version.is_v5() {
         out.extend_from_slice(&[0xe0, 1, code as u8]);
     }
 }
@@ -204,7 +209,7 @@ const fn variable_length(value: usize) -> usize {
     }
 }
 
-fn put_variable(out: &mut Vec<u8>, mut value: usize) {
+pub(super) fn put_variable(out: &mut Vec<u8>, mut value: usize) {
     loop {
         #[expect(clippy::cast_possible_truncation, reason = "seven bits at a time")]
         let byte = (value & 0x7f) as u8;

@@ -95,13 +95,26 @@ pub(crate) fn connect_version(frame: Frame<'_>) -> Result<Version, ReasonCode> {
         return Err(ReasonCode::ProtocolError); // [MQTT-3.1.0-1]
     }
     match frame.body {
-        [0, 4, b'M', b'Q', b'T', b'T', 4, ..] => Ok(Version::V3),
+        [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', 3, ..] => Ok(Version::V31),
+        [0, 4, b'M', b'Q', b'T', b'T', 4, ..] => Ok(Version::V311),
         [0, 4, b'M', b'Q', b'T', b'T', 5, ..] => Ok(Version::V5),
         [0, 4, b'M', b'Q', b'T', b'T', ..] | [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', ..] => {
             Err(ReasonCode::UnsupportedProtocolVersion)
         }
         _ => Err(ReasonCode::MalformedPacket),
     }
+}
+
+/// A CONNECT of MQTT 3.1 as a client of 3.1.1 would write it: all that differs is the name of the
+/// protocol and its level.
+pub(crate) fn connect_of_3_1_1(frame: Frame<'_>) -> Vec<u8> {
+    let rest = frame.body.get(9..).unwrap_or_default();
+    let mut bytes = Vec::with_capacity(rest.len() + 12);
+    bytes.push(frame.first);
+    super::encode::put_variable(&mut bytes, rest.len() + 7);
+    bytes.extend_from_slice(&[0, 4, b'M', b'Q', b'T', b'T', 4]);
+    bytes.extend_from_slice(rest);
+    bytes
 }
 
 #[cfg(test)]

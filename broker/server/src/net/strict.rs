@@ -75,7 +75,7 @@ impl<'a> Walk<'a> {
     /// A property section: which properties stand in it, how often, and their values
     /// [MQTT 2.2.2.2].
     fn properties(&mut self, version: Version, section: Section) -> Result<(), ReasonCode> {
-        if version == Version::V3 {
+        if !version.is_v5() {
             return Ok(());
         }
         let length = self.variable()?;
@@ -148,7 +148,7 @@ pub(crate) fn check_connect(body: &[u8], version: Version) -> Result<(), ReasonC
     let is_wrong = flags & 1 != 0 // [MQTT-3.1.2-3]
         || will_qos == 3 // [MQTT-3.1.2-12]
         || (!will && (will_qos != 0 || will_retain)) // [MQTT-3.1.2-11] [MQTT-3.1.2-13]
-        || (version == Version::V3 && password && !username); // [MQTT-3.1.2-22] of 3.1.1
+        || (!version.is_v5() && password && !username); // [MQTT-3.1.2-22] of 3.1.1
     if is_wrong {
         return Err(ReasonCode::MalformedPacket);
     }
@@ -189,7 +189,7 @@ pub(crate) fn check_filters(
         if with_options {
             let options = walk.byte()?;
             let (qos, reserved) = match version {
-                Version::V3 => (options & 3, options & 0xfc),
+                Version::V31 | Version::V311 => (options & 3, options & 0xfc),
                 Version::V5 => (options & 3, options & 0xc0),
             };
             if reserved != 0 || qos == 3 {
@@ -212,7 +212,7 @@ pub(crate) fn check_filters(
 /// The Reason Code of the first field that is wrong.
 pub(crate) fn check_ending(body: &[u8], version: Version, is_auth: bool) -> Result<(), ReasonCode> {
     let mut walk = Walk(body);
-    if version == Version::V5 && !body.is_empty() {
+    if version.is_v5() && !body.is_empty() {
         walk.byte()?;
         if !walk.0.is_empty() {
             walk.properties(version, if is_auth { AUTH } else { DISCONNECT })?;
@@ -235,7 +235,7 @@ pub(crate) fn acknowledgement_code(
     if rest.is_empty() {
         return Ok(ReasonCode::Success);
     }
-    if version == Version::V3 {
+    if !version.is_v5() {
         return Err(ReasonCode::MalformedPacket);
     }
     let code = walk.byte()?;
