@@ -418,8 +418,9 @@ fn a_change_is_in_force_also_when_whoever_asked_for_it_has_left() {
     let broker = instance.run(&["access.order=[\"rules\"]"]);
     let case = Case::new(&broker, Version::V5);
     let mut bob = login(&case, "bob", "b");
-    let topics: Vec<String> = (0..30).map(|number| format!("open/{number}/x")).collect();
-    for (number, topic) in topics.iter().enumerate() {
+    let mut heard = 0;
+    for number in 0..3000 {
+        let topic = format!("open/{number}/x");
         let body = format!(
             r#"{{"effect":"deny","actions":"publish","pattern":"{topic}","to":"user:bob"}}"#
         );
@@ -427,23 +428,23 @@ fn a_change_is_in_force_also_when_whoever_asked_for_it_has_left() {
         let mut socket = UnixStream::connect(instance.path().join("admin.sock")).unwrap();
         write!(socket, "{head} {}\r\n\r\n{body}", body.len()).unwrap();
         // Each leaves a little later than the one before: at another step of the change.
-        for _ in 0..number {
+        for _ in 0..number % 30 {
             bob.ping();
         }
-    }
-    let rules = instance.cli(&["acl", "list"]);
-    let mut refused = 0;
-    for topic in topics.iter().filter(|topic| rules.contains(&**topic)) {
-        // Listed a moment before it is in force.
-        let begun = Instant::now();
-        let mut is_refused = false;
-        while !is_refused && begun.elapsed() < DEADLINE {
-            is_refused = bob.publish(topic, "x", 1) == 0x87;
+        drop(socket);
+        if instance.cli(&["acl", "list"]).contains(&topic) {
+            heard += 1;
+            // Listed a moment before it is in force.
+            let begun = Instant::now();
+            while bob.publish(&topic, "x", 1) != 0x87 {
+                assert!(begun.elapsed() < DEADLINE, "{topic}: a rule denies it");
+            }
         }
-        assert!(is_refused, "{topic} is denied by a rule:\n{rules}");
-        refused += 1;
+        if heard == 20 {
+            return;
+        }
     }
-    assert!(refused > 0, "no request was heard:\n{rules}");
+    panic!("{heard} requests were heard");
 }
 
 #[test]

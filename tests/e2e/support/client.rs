@@ -248,7 +248,7 @@ impl Client {
     }
 
     pub(crate) fn packet_id(&mut self) -> u16 {
-        self.last_packet_id += 1;
+        self.last_packet_id = self.last_packet_id.checked_add(1).unwrap_or(1);
         self.last_packet_id
     }
 
