@@ -35,7 +35,7 @@ pub(crate) enum Letter {
     Kick { tenant: TenantId, principal: Box<str>, is_gone: bool },
     /// Say how you are.
     Status(SyncSender<WorkerStatus>),
-    /// Close all connections; answered when they are closed.
+    /// Close all connections, if that was not done yet; answered when they are closed.
     Shutdown(SyncSender<()>),
     /// End the worker's thread.
     Exit,
@@ -66,6 +66,7 @@ pub(crate) struct Mailbox {
     /// Of the letters that are not handled yet.
     weight: AtomicUsize,
     pending: AtomicBool,
+    is_closing: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -109,6 +110,17 @@ impl Mailbox {
         let mut waiting = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
         letters.extend(waiting.drain(..));
         Poll::Ready(())
+    }
+
+    /// Has its worker close all connections before it handles more mail.
+    pub(crate) fn close(&self) {
+        self.is_closing.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Whether that was asked since the last look.
+    pub(crate) fn take_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Relaxed) && self.is_closing.swap(false, Ordering::Acquire)
     }
 
     /// Letters of that weight are handled; whether senders that stopped may go on since.

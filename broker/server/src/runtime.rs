@@ -292,6 +292,7 @@ struct LiveBroker {
 
 impl LiveBroker {
     fn close_all(&self) {
+        self.mailboxes.iter().for_each(Mailbox::close);
         self.ask(Letter::Shutdown);
     }
 

@@ -214,6 +214,9 @@ impl WorkerCell {
     /// Handles letters for one turn, so that mail keeps no socket waiting for long.
     fn handle_some(self: &Rc<Self>, letters: &mut VecDeque<Letter>) -> ControlFlow<()> {
         let begun = clock::now();
+        if self.mailboxes[self.id.index()].take_closing() {
+            self.handle(begun, Event::Shutdown);
+        }
         let mut weight = 0;
         let mut flow = ControlFlow::Continue(());
         let mut now = begun;
