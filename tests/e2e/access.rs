@@ -75,6 +75,33 @@ fn the_right_password_connects_and_any_other_is_refused_alike() {
 }
 
 #[test]
+fn what_follows_a_refused_login_is_ignored_3_1_4_6_3_1_4_5() {
+    with_rules(two_users, |case| {
+        let mut watcher = login(case, "bob", "w");
+        watcher.subscribe("open/#", 1);
+        for password in ["wrong", "", "alice-password "] {
+            let packets = [
+                case.connect("a").login("alice", password).encode(),
+                Publish::new("open/x", "unseen").qos(1, 1).retain().encode(case.version),
+                Subscribe::new(2).filter("open/#", 1).encode(case.version),
+            ];
+            let mut client = case.dial();
+            client.send(packets.concat());
+            let code = if case.version.is_v5() { 0x86 } else { 4 };
+            match client.rest().as_slice() {
+                [Packet::Connack(connack)] => assert_eq!(connack.code, code),
+                other => panic!("{other:?}"),
+            }
+        }
+        login(case, "alice", "p").publish("open/y", "marker", 1);
+        assert_eq!(watcher.texts(1), ["marker"]);
+        let mut later = login(case, "bob", "later");
+        later.subscribe("open/x", 1);
+        later.assert_quiet();
+    });
+}
+
+#[test]
 fn without_credentials_nobody_connects() {
     with_rules(two_users, |case| {
         let codes: &[u8] = if case.version.is_v5() { &[0x86, 0x87] } else { &[4, 5] };
@@ -154,8 +181,10 @@ fn a_publish_refused_by_pubrec_is_over_4_3_3_9() {
         assert_eq!(publisher.publish_message(denied), 0x87);
         publisher.send(Ack::Pubrel.encode(7));
         assert_eq!(publisher.expect_ack(Ack::Pubcomp, 7), 0x92);
-        let allowed = Publish::new("open/x", "x").qos(2, 7);
+        publisher.subscribe("open/x", 0);
+        let allowed = Publish::new("open/x", "new").qos(2, 7);
         assert!(publisher.publish_message(allowed) < 0x80);
+        assert_eq!(publisher.texts(1), ["new"]);
     });
 }
 

@@ -8,8 +8,8 @@ use crate::support::broker::is_foreign;
 use crate::support::packet::{PINGREQ, disconnect};
 use crate::support::wire::{Version, frame, prefixed};
 use crate::support::{
-    Ack, Broker, Case, Client, Connect, Property, Publish, Subscribe, Unsubscribe, Will, both,
-    each, v3, v5,
+    Ack, Broker, Case, Client, Connect, Packet, Property, Publish, Subscribe, Unsubscribe, Will,
+    both, each, v3, v5,
 };
 
 /// More than a broker should ever need.
@@ -43,6 +43,25 @@ fn connack_of_mqtt_5_announces_usable_limits() {
                 Property::AssignedClientId(id) => panic!("{id} assigned to a client with an id"),
                 _ => {}
             }
+        }
+    });
+}
+
+#[test]
+fn connack_answers_nothing_that_was_not_asked_3_1_2_28_4_12_0_6() {
+    v5(|case| {
+        for asked in [vec![], vec![Property::RequestResponseInformation(0)]] {
+            let connect = Connect { properties: asked, ..case.connect("a") };
+            let (mut client, connack) = case.open_with(&connect);
+            for property in &connack.properties {
+                match property {
+                    Property::ResponseInformation(_)
+                    | Property::AuthMethod(_)
+                    | Property::AuthData(_) => panic!("{property:?}"),
+                    _ => {}
+                }
+            }
+            client.assert_quiet(); // no AUTH either
         }
     });
 }
@@ -172,6 +191,21 @@ fn the_reserved_connect_flag_must_be_0_3_1_2_3() {
 }
 
 #[test]
+fn reserved_flags_of_connects_fixed_header_must_be_0_2_1_3_1_2_2_2_2() {
+    both(|case| {
+        for flags in 1..16 {
+            let mut connect = case.connect("a").encode();
+            connect[0] |= flags;
+            let mut client = case.dial();
+            client.send(connect);
+            let answer = client.rest_bytes();
+            let refusals: [&[u8]; 2] = [&[], &[0x20, 3, 0, 0x81, 0]];
+            assert!(refusals.contains(&answer.as_slice()), "flags {flags}: {answer:02x?}");
+        }
+    });
+}
+
+#[test]
 fn will_qos_and_will_retain_must_be_0_without_a_will_3_1_2_11_3_1_2_13() {
     both(|case| {
         let flipped = [0x08, 0x10, 0x18, 0x20].map(|flip_flags| {
@@ -200,6 +234,9 @@ fn fields_that_the_flags_promise_must_be_there_3_1_2_9_17_19() {
             connect.encode()
         });
         refused(case, &[0x81, 0x82], missing);
+        let mut no_password = case.connect("a");
+        (no_password.username, no_password.flip_flags) = (Some(b"user".to_vec()), 0x40);
+        refused(case, &[0x81, 0x82], [no_password.encode()]);
     });
 }
 
@@ -210,7 +247,10 @@ fn fields_that_no_flag_announces_are_refused_3_1_2_16_18() {
         trailing.trailing = vec![0];
         let mut unannounced = case.connect("a").login("user", "password");
         unannounced.flip_flags = 0xc0;
-        refused(case, &[0x81, 0x82], [trailing.encode(), unannounced.encode()]);
+        let mut password = case.connect("a").login("user", "password");
+        password.flip_flags = 0x40;
+        let packets = [trailing, unannounced, password].map(|connect| connect.encode());
+        refused(case, &[0x81, 0x82], packets);
     });
 }
 
@@ -385,11 +425,16 @@ fn the_first_packet_must_be_a_connect_3_1_0_1() {
 }
 
 #[test]
-fn a_second_connect_ends_the_connection_3_1_0_2() {
+fn a_second_connect_ends_the_connection_3_1_0_2_3_2_0_2() {
     both(|case| {
         let mut client = case.client("a");
         client.send(case.connect("a").encode());
-        client.expect_end(&[0x82]);
+        // No second CONNACK [MQTT-3.2.0-2].
+        match client.rest().as_slice() {
+            [Packet::Disconnect { code: 0x82, .. }] if case.version.is_v5() => {}
+            [] if !case.version.is_v5() => {}
+            other => panic!("{other:?}"),
+        }
     });
 }
 

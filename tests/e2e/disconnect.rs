@@ -57,6 +57,17 @@ fn reason_codes_that_a_client_may_send_are_taken_3_14_2_1() {
 }
 
 #[test]
+fn reason_codes_that_no_disconnect_has_are_malformed_3_14_2_1() {
+    v5(|case| {
+        for code in [0x01, 0x02, 0x03, 0x05, 0x10, 0x18, 0x7f, 0x84, 0x85, 0x86, 0xa3, 0xff] {
+            let mut client = case.client("a");
+            client.send(frame(0xe0, &[code]));
+            client.expect_end(&[0x81, 0x82]);
+        }
+    });
+}
+
+#[test]
 fn a_malformed_disconnect_ends_the_connection_with_a_code_3_14_1_1() {
     v5(|case| {
         for body in [

@@ -3,8 +3,9 @@
 
 use std::collections::VecDeque;
 
+use crate::support::wire::split_frame;
 use crate::support::{
-    Ack, Broker, Case, Client, Connect, Property, Publish, Subscribe, both, v3, v5,
+    Ack, Broker, Case, Client, Connect, Property, Publish, Subscribe, Unsubscribe, both, v3, v5,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -144,6 +145,38 @@ fn a_message_over_the_clients_maximum_packet_size_is_left_out_and_the_next_one_f
             assert_eq!(subscriber.message().text(), round.to_string(), "[MQTT-3.1.2-25]");
         }
         subscriber.assert_quiet();
+    });
+}
+
+/// Nothing that explains an answer may make it longer than the client takes: the ids of Reason
+/// String and User Property in CONNACK [MQTT-3.2.2-20], PUBREL [MQTT-3.6.2-2] [MQTT-3.6.2-3],
+/// PUBCOMP [MQTT-3.7.2-2] [MQTT-3.7.2-3], SUBACK [MQTT-3.9.2-1] [MQTT-3.9.2-2], UNSUBACK
+/// [MQTT-3.11.2-1] [MQTT-3.11.2-2] and DISCONNECT [MQTT-3.14.2-3] [MQTT-3.14.2-4].
+#[test]
+fn answers_that_say_no_keep_within_the_clients_maximum_packet_size_3_1_2_24() {
+    v5(|case| {
+        // As long as the longest of those that have to be sent, CONNACK, is without explanations.
+        const MAXIMUM: u32 = 18;
+        let conversation = [
+            with_size(case, MAXIMUM).encode(),
+            Subscribe::new(1).filter("a/#/b", 0).encode(case.version),
+            Unsubscribe::new(2).filter(case.topic("none")).encode(case.version),
+            Publish::new(&case.topic("nobody"), "x").qos(1, 3).encode(case.version),
+            Ack::Pubrec.encode(4),
+            Ack::Pubrel.encode(5),
+            with_size(case, MAXIMUM).encode(),
+        ];
+        let mut client = case.dial();
+        client.send(conversation.concat());
+        let said = client.rest_bytes();
+        let (mut rest, mut types) = (said.as_slice(), Vec::new());
+        while let Some((first, _, taken)) = split_frame(rest) {
+            assert!(taken <= MAXIMUM as usize, "{:02x?}", &rest[..taken]);
+            types.push(first);
+            rest = &rest[taken..];
+        }
+        types.sort_unstable();
+        assert_eq!(types, [0x20, 0x40, 0x62, 0x70, 0x90, 0xb0, 0xe0], "{said:02x?}");
     });
 }
 

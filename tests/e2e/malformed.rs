@@ -55,6 +55,14 @@ fn reserved_flags_of_every_packet_type_end_the_connection_2_1_3_1_2_2_2_2() {
 }
 
 #[test]
+fn reserved_flags_of_auth_are_malformed_whether_or_not_it_is_expected_3_15_1_1() {
+    v5(|case| {
+        let packets = (1..16).map(|flags| frame(0xf0 | flags, &[0x18, 0]));
+        each_ends(case, &[0x81], packets.collect::<Vec<_>>());
+    });
+}
+
+#[test]
 fn packet_type_0_and_those_of_servers_end_the_connection() {
     both(|case| {
         let mut packets = vec![

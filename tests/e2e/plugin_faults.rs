@@ -237,6 +237,23 @@ fn on_publish_that_faults_or_answers_nonsense_refuses_the_message() {
 }
 
 #[test]
+fn a_fault_ends_the_connection_of_a_3_1_1_client_without_an_acknowledgement_4_8_0_2() {
+    if is_foreign() {
+        return;
+    }
+    let broker = misbehave("on-publish", "panic", &ON_PUBLISH);
+    let check = |case: &Case<'_>| {
+        for qos in [1, 2] {
+            let mut client = case.client("publisher");
+            let publish = Publish::new("open/bad/x", "unseen").qos(qos, 5);
+            client.send(publish.encode(case.version));
+            assert_eq!(timed("panic", || client.rest()), []);
+        }
+    };
+    Case::run(&broker, Version::V3, &check);
+}
+
+#[test]
 fn a_drop_with_success_is_acknowledged_and_not_delivered() {
     if is_foreign() {
         return;

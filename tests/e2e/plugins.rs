@@ -7,7 +7,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::support::broker::is_foreign;
-use crate::support::{Case, Client, Instance, Property, Publish, each};
+use crate::support::{Ack, Case, Client, Instance, Packet, Property, Publish, each};
 
 const KEY: &str = "a key of more than sixteen bytes";
 
@@ -78,6 +78,29 @@ fn token_auth_leaves_passwords_to_the_next_in_order() {
         assert_ne!(connack.code, 0);
         let (_, connack) = case.try_open(&case.connect("a"));
         assert_ne!(connack.code, 0);
+    });
+}
+
+fn has_reason(properties: &[Property]) -> bool {
+    properties.iter().any(|property| matches!(property, Property::ReasonString(_)))
+}
+
+#[test]
+fn the_reason_of_a_refused_login_is_told_where_it_has_room_3_2_2_19_3_2_2_20() {
+    with(&TOKEN_AUTH, |case| {
+        if !case.version.is_v5() {
+            return;
+        }
+        let expired = token(KEY, &case.client_id("device"), unix_seconds() - 1);
+        let connect = case.connect("device").login("any", &expired);
+        let (_, told) = case.try_open(&connect);
+        assert!(told.code >= 0x80 && has_reason(&told.properties), "{told:?}");
+        let maximum = 24;
+        let mut client = case.dial();
+        client.send(connect.property(Property::MaximumPacketSize(maximum)).encode());
+        let said = client.rest_bytes();
+        assert_eq!((said[0], said[3]), (0x20, told.code), "{said:02x?}");
+        assert!(said.len() <= maximum as usize, "{said:02x?}");
     });
 }
 
@@ -193,6 +216,36 @@ fn json_stamp_refuses_what_is_no_object() {
         client.publish("open/x", "{}", 1);
         assert!(client.message().text().starts_with('{'));
         client.assert_quiet();
+    });
+}
+
+/// [MQTT-3.1.2-29] [MQTT-3.4.2-2] [MQTT-3.4.2-3] [MQTT-3.5.2-2] [MQTT-3.5.2-3]
+#[test]
+fn the_reason_of_a_refused_message_is_told_where_it_is_wanted_and_has_room() {
+    with(&JSON_STAMP, |case| {
+        if !case.version.is_v5() {
+            return;
+        }
+        let cases = [
+            (vec![], true),
+            (vec![Property::RequestProblemInformation(1)], true),
+            (vec![Property::RequestProblemInformation(0)], false),
+            (vec![Property::MaximumPacketSize(20)], false),
+        ];
+        for (properties, is_told) in cases {
+            let connect = crate::support::Connect { properties, ..case.connect("a") };
+            let mut client = case.open(&connect);
+            for (qos, kind) in [(1, Ack::Puback), (2, Ack::Pubrec)] {
+                client.send(Publish::new("open/x", "text").qos(qos, 9).encode(case.version));
+                match client.receive() {
+                    Packet::Ack { kind: got, packet_id: 9, code: 0x99, properties } => {
+                        assert_eq!((got, has_reason(&properties)), (kind, is_told));
+                        assert_eq!(properties.len(), usize::from(is_told), "{properties:?}");
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
     });
 }
 

@@ -326,6 +326,24 @@ fn a_topic_alias_stands_for_its_topic_or_none_was_announced_3_3_2_12() {
 }
 
 #[test]
+fn every_alias_up_to_the_announced_maximum_is_taken_3_3_2_12() {
+    v5(|case| {
+        let mut subscriber = case.subscriber("s", "#", 0);
+        let (mut publisher, connack) = case.open_with(&case.connect("p"));
+        let aliases: Vec<u16> = (1..=alias_maximum(&connack).min(5000)).collect();
+        let topic = |alias: u16| case.topic(&alias.to_string());
+        for alias in &aliases {
+            publisher.send(aliased(&topic(*alias), "set", *alias).encode(case.version));
+            assert_eq!(subscriber.message().topic, topic(*alias));
+        }
+        for alias in aliases.iter().rev() {
+            publisher.send(aliased("", "used", *alias).encode(case.version));
+            assert_eq!(subscriber.message(), Publish::new(&topic(*alias), "used"));
+        }
+    });
+}
+
+#[test]
 fn topic_aliases_out_of_range_end_the_connection_with_0x94_3_3_2_8_3_3_2_9() {
     v5(|case| {
         let (_client, connack) = case.open_with(&case.connect("a"));

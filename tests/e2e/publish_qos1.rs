@@ -203,10 +203,17 @@ fn a_thousand_messages_are_acknowledged_and_delivered_in_order_4_6_0_2_4_6_0_5()
 }
 
 #[test]
-fn more_messages_than_packet_identifiers_pass_through_one_session() {
+fn more_messages_than_packet_identifiers_pass_and_none_that_is_held_is_used_again_2_2_1_4() {
     both(|case| {
-        let mut subscriber = case.subscriber("s", "t", 1);
+        let mut subscriber = case.subscriber("s", "t", 2);
         let mut publisher = case.client("p");
+        // One that waits for PUBACK, one for PUBREC, one for PUBCOMP [MQTT-4.3.3-1].
+        for (id, qos) in [(1, 1), (2, 2), (3, 2)] {
+            publisher.publish_message(Publish::new(&case.topic("t"), "held").qos(qos, id));
+        }
+        let held: Vec<u16> = (0..3).map(|_| subscriber.receive_publish().packet_id).collect();
+        subscriber.send(Ack::Pubrec.encode(held[2]));
+        assert_eq!(subscriber.expect_ack(Ack::Pubrel, held[2]), 0);
         for batch in 0..1400u32 {
             let numbers = batch * 50..(batch + 1) * 50;
             let bytes: Vec<u8> = numbers
@@ -225,6 +232,7 @@ fn more_messages_than_packet_identifiers_pass_through_one_session() {
             for number in numbers {
                 let got = subscriber.receive_publish();
                 assert_eq!(got.payload, number.to_be_bytes());
+                assert!(!held.contains(&got.packet_id), "{got:?} of {held:?}");
                 acks.extend(Ack::Puback.encode(got.packet_id));
             }
             subscriber.send(acks);

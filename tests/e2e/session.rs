@@ -349,6 +349,108 @@ fn a_delivery_that_began_goes_on_after_the_message_expired_4_3_3_7() {
 }
 
 #[test]
+fn a_qos_2_delivery_that_began_goes_on_after_the_message_expired_4_3_3_7() {
+    v5(|case| {
+        let connect = case.connect("s").persistent();
+        let mut client = case.open(&connect);
+        client.subscribe(&case.topic("t"), 2);
+        let mut publisher = case.client("p");
+        for text in ["published", "received"] {
+            let message = Publish::new(&case.topic("t"), text).qos(2, 0);
+            publisher.publish_message(message.property(Property::MessageExpiry(1)));
+        }
+        let (published, received) = (client.receive_publish(), client.receive_publish());
+        client.send(Ack::Pubrec.encode(received.packet_id));
+        assert_eq!(client.expect_ack(Ack::Pubrel, received.packet_id), 0);
+        assert_eq!(client.receive_within(Duration::from_millis(2100)), None);
+        client.cut();
+        let mut client = case.open(&connect);
+        assert_eq!(client.ack(Ack::Pubrel, received.packet_id), 0);
+        client.send(Ack::Pubcomp.encode(received.packet_id));
+        let again = client.message();
+        assert_eq!((again.packet_id, again.dup), (published.packet_id, true));
+        assert_eq!(again.text(), "published");
+        client.assert_quiet();
+    });
+}
+
+#[test]
+fn a_qos_2_publish_is_completed_after_its_message_expired_4_3_3_13() {
+    v5(|case| {
+        let connect = case.connect("away").persistent();
+        let mut away = case.open(&connect);
+        away.subscribe(&case.topic("t"), 2);
+        away.cut();
+        let mut publisher = case.client("p");
+        let message = Publish::new(&case.topic("t"), "x").qos(2, 5);
+        let message = message.property(Property::MessageExpiry(1));
+        publisher.send(message.encode(case.version));
+        assert_eq!(publisher.expect_ack(Ack::Pubrec, 5), 0);
+        assert_eq!(publisher.receive_within(Duration::from_millis(2100)), None);
+        publisher.send(message.dup().encode(case.version));
+        assert_eq!(publisher.expect_ack(Ack::Pubrec, 5), 0);
+        publisher.send(Ack::Pubrel.encode(5));
+        assert_eq!(publisher.expect_ack(Ack::Pubcomp, 5), 0);
+        publisher.assert_quiet();
+        case.open(&connect).assert_quiet();
+    });
+}
+
+#[test]
+fn a_session_lasts_as_long_as_its_connection_4_1_0_1_4_1_0_2() {
+    both(|case| {
+        let mut watch = case.subscriber("watch", "out", 2);
+        // A session that would not outlive its connection, or by one second only.
+        for expiry in [0, 1] {
+            let mut client = case.open(&case.connect("s").session_expiry(expiry));
+            client.subscribe(&case.topic("t"), 2);
+            publish_all(case, &["in"], 2);
+            let received = client.receive_publish();
+            let sent = Publish::new(&case.topic("out"), "out").qos(2, 9);
+            client.send(sent.encode(case.version));
+            client.expect_ack(Ack::Pubrec, 9);
+            assert_eq!(client.receive_within(Duration::from_millis(2500)), None);
+            // Nothing of it was forgotten: duplicates, the delivery under way, subscriptions.
+            client.send(sent.dup().encode(case.version));
+            client.expect_ack(Ack::Pubrec, 9);
+            client.send(Ack::Pubrel.encode(9));
+            assert_eq!(client.expect_ack(Ack::Pubcomp, 9), 0);
+            client.publish(&case.topic("out"), "marker", 2);
+            assert_eq!(watch.texts(2), ["out", "marker"]);
+            client.acknowledge(&received);
+            publish_all(case, &["still"], 2);
+            assert_eq!(client.texts(1), ["still"]);
+            client.disconnect();
+        }
+    });
+}
+
+#[test]
+fn each_client_identifier_has_a_session_of_its_own_3_1_3_2() {
+    both(|case| {
+        let names = ["a", "A", "a ", "aa", "\u{e9}", "e\u{301}"];
+        let connects = names.map(|name| case.connect(name).persistent());
+        for (number, connect) in connects.iter().enumerate() {
+            let (mut client, connack) = case.open_with(connect);
+            assert!(!connack.session_present, "{:?}", names[number]);
+            client.subscribe(&case.topic(&number.to_string()), 1);
+            client.cut();
+        }
+        let mut publisher = case.client("publisher");
+        for number in 0..names.len() {
+            publisher.publish(&case.topic(&number.to_string()), number.to_string(), 1);
+        }
+        for (number, connect) in connects.iter().enumerate() {
+            let (mut client, connack) = case.open_with(connect);
+            assert!(connack.session_present);
+            assert_eq!(client.texts(1), [number.to_string()]);
+            client.assert_quiet();
+            client.disconnect_with(0, &expiring(0));
+        }
+    });
+}
+
+#[test]
 fn a_smaller_receive_maximum_holds_for_what_is_sent_again_4_9_0_1() {
     v5(|case| {
         let connect = case.connect("s").persistent();

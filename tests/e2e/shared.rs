@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::support::{
     Broker, Case, Client, Packet, Property, Publish, Subscribe, Unsubscribe, Version, both, each,
+    v5,
 };
 
 /// Runs the case for both versions on a broker that offers shared subscriptions; on one that says
@@ -176,10 +177,7 @@ fn malformed_share_filters_are_refused_4_8_2_1_4_8_2_2() {
 
 #[test]
 fn no_local_on_a_shared_subscription_is_a_protocol_error_3_8_3_4() {
-    where_offered(|case| {
-        if !case.version.is_v5() {
-            return;
-        }
+    v5(|case| {
         let mut client = case.client("a");
         client.send(Subscribe::new(1).filter("$share/g/t", 4).encode(case.version));
         client.expect_end(&[0x82]);

@@ -221,6 +221,50 @@ fn a_subscription_of_the_same_filter_replaces_the_earlier_one_3_8_4_3() {
 }
 
 #[test]
+fn replacing_a_subscription_loses_and_doubles_nothing_3_8_4_3_3_8_4_4() {
+    both(|case| {
+        let mut subscriber = case.subscriber("s", "t", 1);
+        let mut publisher = case.client("p");
+        let topic = case.topic("t");
+        let sender = std::thread::spawn(move || {
+            for number in 0..1000 {
+                publisher.publish(&topic, number.to_string(), 2);
+            }
+        });
+        // Each SUBACK comes amid the stream; the messages are set aside in their order.
+        for round in 0..100u8 {
+            subscriber.subscribe(&case.topic("t"), 1 + round % 2);
+        }
+        let expected: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
+        assert_eq!(subscriber.texts(1000), expected);
+        sender.join().unwrap();
+        subscriber.assert_quiet();
+    });
+}
+
+#[test]
+fn filters_of_one_packet_count_one_after_the_other_3_8_4_4_3_8_4_5() {
+    both(|case| {
+        let mut client = case.client("a");
+        let subscribe = Subscribe::new(9)
+            .filter(case.topic("t"), 2)
+            .filter(case.topic("u"), 1)
+            .filter(case.topic("t"), 0);
+        client.send(subscribe.encode(case.version));
+        let Packet::Suback { packet_id: 9, codes, .. } = client.receive() else { panic!() };
+        assert_eq!(codes, [2, 1, 0]);
+        client.assert_quiet(); // one SUBACK for all
+        let mut publisher = case.client("p");
+        for (topic, qos) in [("t", 0), ("u", 1)] {
+            publisher.publish(&case.topic(topic), topic, 2);
+            let got = client.message();
+            assert_eq!((got.text().as_str(), got.qos), (topic, qos), "the last one counts");
+            client.assert_quiet();
+        }
+    });
+}
+
+#[test]
 fn overlapping_subscriptions_deliver_at_the_highest_qos_3_3_4_2_3_3_5_1() {
     both(|case| {
         let mut subscriber = case.subscriber("s", "t", 0);

@@ -27,6 +27,25 @@ fn unsuback_of_mqtt_5_has_one_code_per_filter_in_order_3_11_3_1() {
 }
 
 #[test]
+fn all_filters_of_one_packet_end_and_get_one_unsuback_3_10_4_4_3_10_4_6() {
+    both(|case| {
+        let mut client = case.subscriber("a", "a", 1);
+        client.subscribe(&case.topic("b/+"), 1);
+        client.subscribe(&case.topic("c"), 1);
+        let filters = ["a", "none", "b/+", "a"].map(|name| case.topic(name));
+        let unsubscribe = filters.iter().fold(Unsubscribe::new(9), Unsubscribe::filter);
+        client.send(unsubscribe.encode(case.version));
+        assert!(matches!(client.receive(), Packet::Unsuback { packet_id: 9, .. }));
+        client.assert_quiet();
+        let mut publisher = case.client("p");
+        for topic in ["a", "b/x", "c"] {
+            publisher.publish(&case.topic(topic), topic, 1);
+        }
+        assert_eq!(client.texts(1), ["c"]);
+    });
+}
+
+#[test]
 fn after_unsuback_nothing_new_arrives_3_10_4_2() {
     both(|case| {
         let mut subscriber = case.subscriber("s", "t", 1);
