@@ -169,3 +169,12 @@ fn an_unsubscribe_in_a_resumed_session_ends_the_subscription_for_good() {
         client.disconnect_with(0, &[Property::SessionExpiry(0)]);
     });
 }
+
+#[test]
+fn a_shared_subscription_that_nobody_has_is_answered_0x11_3_11_3_2() {
+    v5(|case| {
+        let mut client = case.client("c");
+        let unsubscribe = Unsubscribe::new(1).filter("$share/nobody/t");
+        assert_eq!(client.unsuback(&unsubscribe, 1), [0x11]);
+    });
+}

@@ -45,7 +45,10 @@ impl Hooks {
                     OnFault::Refuse => HostOnFault::Refuse,
                     OnFault::Pass => HostOnFault::Pass,
                 },
-                limits: Limits::default(),
+                limits: Limits {
+                    payload_bytes_max: config.limits.packet_bytes_max as usize,
+                    ..Limits::default()
+                },
                 tenant: Arc::clone(tenant),
                 topics: settings.topics.clone(),
             })

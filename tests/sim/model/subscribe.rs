@@ -361,7 +361,7 @@ impl Model {
             let is_right = match code {
                 ReasonCode::Success => !wanted.was_not,
                 ReasonCode::NoSubscriptionExisted => !wanted.was_there,
-                ReasonCode::QuotaExceeded | ReasonCode::UnspecifiedError => {
+                ReasonCode::UnspecifiedError => {
                     // It may hold or not: the client has to ask again.
                     self.store_failed
                 }

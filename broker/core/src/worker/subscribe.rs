@@ -376,6 +376,10 @@ impl<S: Shell> Worker<S> {
         for text in filters {
             let filter = match parse(text) {
                 Ok(filter) => filter,
+                Err(ReasonCode::SharedSubscriptionsNotSupported) => {
+                    codes.push(ReasonCode::NoSubscriptionExisted); // [MQTT-3.11.3-2]
+                    continue;
+                }
                 Err(code) => {
                     codes.push(code);
                     continue;
@@ -423,8 +427,8 @@ impl<S: Shell> Worker<S> {
         for filter in gone {
             self.end_change(session, &filter, result.map(|()| None));
         }
-        if let Err(fault) = result {
-            codes.fill(fault_code(fault));
+        if result.is_err() {
+            codes.fill(ReasonCode::UnspecifiedError); // of a full store UNSUBACK can't tell
         }
         if let Some(link) = self.conns.get(conn).and_then(|conn| conn.link.as_ref()) {
             shell.send(link, Reply::UnsubAck(packet_id, &codes));
