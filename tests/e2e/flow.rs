@@ -292,22 +292,20 @@ fn what_a_client_asks_for_and_does_not_read_costs_bounded_memory() {
 #[test]
 fn a_publisher_that_is_faster_than_the_broker_waits_in_its_own_socket() {
     v3(|case| {
-        let before = case.broker.resident_bytes().unwrap_or(0);
         let mut fast = case.client("fast");
         let message = |id| Publish::new(&case.topic("t"), [b'x'; 40]).qos(1, id).retain();
         let chunk: Vec<u8> = (1..=1000).flat_map(|id| message(id).encode(case.version)).collect();
         // Its acknowledgements are read, so that nothing but the handling holds it back.
         fast.discard_what_comes();
-        let (mut sent, mut grown) = (0, 0);
-        while sent < 24 * MIB {
-            for _ in 0..100 {
-                fast.send(&chunk);
-                sent += chunk.len() as u64;
-            }
-            let now = case.broker.resident_bytes().unwrap_or(0);
-            grown = grown.max(now.saturating_sub(before));
+        let mut resident = Vec::new();
+        for _ in 0..12 {
+            (0..60).for_each(|_| fast.send(&chunk));
+            resident.push(case.broker.resident_bytes().unwrap_or(0));
         }
-        assert!(grown < 8 * MIB, "{} MiB more while {} MiB came", grown / MIB, sent / MIB);
+        // The first ones also pay for buffers that every busy broker has.
+        let (warm, most) = (resident[2], resident.iter().max().copied().unwrap_or(0));
+        let (grown, sent) = (most.saturating_sub(warm), 9 * 60 * chunk.len() as u64);
+        assert!(grown < sent / 4, "{} MiB more while {} MiB came", grown / MIB, sent / MIB);
     });
 }
 
