@@ -103,6 +103,15 @@ impl Shell for SimShell {
         is_congested
     }
 
+    fn is_unheard(&mut self, link: &LinkIx) -> bool {
+        let wire = &self.links[*link];
+        let is_unheard = wire.to_client.len() >= wire.capacity;
+        if is_unheard {
+            self.model.on_heard(*link);
+        }
+        is_unheard
+    }
+
     fn deliver(&mut self, link: &LinkIx, delivery: Delivery<'_>) -> bool {
         let client = self.links[*link].client;
         if delivery.message.payload.len() > self.scenario.clients[client].payload_bytes_max {

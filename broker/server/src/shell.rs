@@ -101,6 +101,10 @@ impl Shell for ServerShell {
         Outgoing::is_full(link)
     }
 
+    fn is_unheard(&mut self, link: &Link) -> bool {
+        link.is_held.get() || Outgoing::is_full(link)
+    }
+
     fn deliver(&mut self, link: &Link, delivery: Delivery<'_>) -> bool {
         self.outgoing.put(link, |out| encode::publish(out, link.terms, &delivery))
     }

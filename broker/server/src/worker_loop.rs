@@ -2,7 +2,7 @@
 //! What must not live here: sockets (`net::connection`) and decisions (the core).
 
 use std::any::Any;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::rc::Rc;
@@ -62,8 +62,6 @@ pub(crate) struct WorkerCell {
     id: WorkerId,
     /// Connections that wait until other workers have caught up.
     stalled: RefCell<Vec<Waker>>,
-    /// Whether some did since the last tick.
-    was_stalled: Cell<bool>,
     stream_config: SharedCfg,
 }
 
@@ -127,7 +125,6 @@ fn start(id: WorkerId, common: &Common) -> Rc<WorkerCell> {
         auth: Arc::clone(&common.auth),
         id,
         stalled: RefCell::default(),
-        was_stalled: Cell::new(false),
         stream_config: stream_config(),
     })
 }
@@ -174,7 +171,6 @@ impl WorkerCell {
         if !self.is_stalled() {
             return false;
         }
-        self.was_stalled.set(true);
         let mut stalled = self.stalled.borrow_mut();
         if !stalled.last().is_some_and(|last| last.will_wake(waker)) {
             stalled.push(waker.clone());
@@ -286,7 +282,7 @@ impl WorkerCell {
         loop {
             ntex::time::sleep(ntex::time::Millis(1000)).await;
             let now = clock::now();
-            let was_deaf = self.was_stalled.take() || now.since(last) > LATE_TICK_MS;
+            let was_deaf = now.since(last) > LATE_TICK_MS;
             last = now;
             self.handle(now, Event::Tick { unix_seconds: clock::unix_seconds(), was_deaf });
             self.end_turn(now);

@@ -401,7 +401,7 @@ impl<S: Shell> Worker<S> {
             .iter_mut()
             .filter(|(_, conn)| conn.phase == Phase::Live)
             .filter_map(|(slot, conn)| {
-                if was_deaf {
+                if was_deaf || conn.link.as_ref().is_some_and(|link| shell.is_unheard(link)) {
                     conn.last_received = now;
                 }
                 let silent = now.since(conn.last_received);

@@ -1,7 +1,6 @@
 //! One connection's task: CONNECT within its time, then packets as they come, back-pressure kept.
 //! What must not live here: what packets do (the core) and how they look (`decode`, `encode`).
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -143,8 +142,7 @@ impl Decoder for First {
 
 /// Reads packets until the connection ends, from whichever side.
 async fn run(io: &Io, worker: &Rc<WorkerCell>, link: &Link) {
-    let (bytes_max, is_held) = (worker.packet_bytes_max(), Cell::new(false));
-    let pump = Pump { worker, link, bytes_max, is_held };
+    let pump = Pump { worker, link, bytes_max: worker.packet_bytes_max() };
     let closed = poll_fn(|cx| pump.poll(io, cx)).await;
     let now = clock::now();
     if let Some(closed) = closed {
@@ -159,8 +157,6 @@ struct Pump<'a> {
     worker: &'a Rc<WorkerCell>,
     link: &'a Link,
     bytes_max: u32,
-    /// Whether the next packet is a PUBLISH, and other workers are behind.
-    is_held: Cell<bool>,
 }
 
 impl Pump<'_> {
@@ -179,7 +175,7 @@ impl Pump<'_> {
                 Err(code) => return Poll::Ready(Some(Closed::Refused(code))),
                 Ok(decoded) if decoded.consumed > 0 && decoded.remains > 0 => continue,
                 Ok(_) if !self.link.is_open() || !self.may_read(io) => continue,
-                Ok(_) if self.is_held.get() => {
+                Ok(_) if self.link.is_held.get() => {
                     if self.worker.stall(cx.waker()) {
                         return self.poll_idle(io, cx);
                     }
@@ -279,7 +275,7 @@ impl Decoder for Pump<'_> {
         let Terms { version, .. } = self.link.terms;
         let mut used = 0;
         let is_stalled = self.worker.is_stalled();
-        self.is_held.set(false);
+        self.link.is_held.set(false);
         let result = self.worker.with(|core, shell| {
             while self.link.is_reading() {
                 let Some(frame) = frame::cut(&source[used..], self.bytes_max)? else {
@@ -287,7 +283,7 @@ impl Decoder for Pump<'_> {
                 };
                 if frame.packet_type() == packet_type::PUBLISH {
                     if is_stalled {
-                        self.is_held.set(true);
+                        self.link.is_held.set(true);
                         break;
                     }
                     used += frame.bytes.len();

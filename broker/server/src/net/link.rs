@@ -23,6 +23,8 @@ pub(crate) struct Conn {
     pub(crate) gathered: Cell<Option<usize>>,
     /// Whether its socket was full when the first of them was gathered.
     pub(crate) was_full: Cell<bool>,
+    /// Whether its next packet is a PUBLISH that waits until other workers have caught up.
+    pub(crate) is_held: Cell<bool>,
     reading: Cell<bool>,
     open: Cell<bool>,
     waker: LocalWaker,
@@ -39,6 +41,7 @@ impl Conn {
             slot: Cell::new(ConnSlot::default()),
             gathered: Cell::new(None),
             was_full: Cell::new(false),
+            is_held: Cell::new(false),
             reading: Cell::new(false),
             open: Cell::new(true),
             waker: LocalWaker::new(),
