@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use crate::support::broker::is_foreign;
 use crate::support::instance::component;
-use crate::support::{Ack, Case, Client, Instance, Packet, Publish, Subscribe, Version, each};
+use crate::support::{
+    Ack, Broker, Case, Client, Instance, Packet, Publish, Subscribe, Version, each,
+};
 
 /// How long a call that does not end may keep a client waiting, on a loaded machine.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -20,7 +22,8 @@ const FAULTS: [&str; 4] = ["loop", "alloc", "recurse", "panic"];
 /// Those that answer what nobody may answer.
 const NONSENSE: [&str; 3] = ["denial-success", "denial-low", "long-reason"];
 
-fn misbehave(hook: &str, mode: &str, settings: &[&str]) -> crate::support::Broker {
+/// A broker with that plugin, and the instance, whose directory it needs for as long as it runs.
+fn misbehave(hook: &str, mode: &str, settings: &[&str]) -> (Instance, Broker) {
     let instance = Instance::create();
     instance.acl("allow all open/# --to all");
     instance.acl("allow subscribe bad/# --to user:watcher");
@@ -28,7 +31,8 @@ fn misbehave(hook: &str, mode: &str, settings: &[&str]) -> crate::support::Broke
     let file = format!("plugins.bad.file=\"{}\"", component("fixtures/misbehave/misbehave.wasm"));
     let config = format!("plugins.bad.config={{ mode = \"{mode}\", only = \"{hook}\" }}");
     let all = [&[file.as_str(), config.as_str()], settings].concat();
-    instance.run(&all)
+    let broker = instance.run(&all);
+    (instance, broker)
 }
 
 /// Runs `case` while somebody else publishes and receives all the time.
@@ -85,7 +89,7 @@ fn authentication_that_faults_or_answers_nonsense_refuses_the_client() {
     }
     for mode in FAULTS.iter().chain(&NONSENSE).chain(&["grant-nonsense"]) {
         let order = ["auth.order=[\"anonymous\", \"plugin:bad\"]", "access.order=[\"rules\"]"];
-        let broker = misbehave("authenticate", mode, &order);
+        let (_instance, broker) = misbehave("authenticate", mode, &order);
         each(&broker, |case| {
             with_witness(case, || {
                 for _ in 0..3 {
@@ -105,7 +109,7 @@ fn a_login_storm_on_a_plugin_that_never_answers_stays_bounded() {
         return;
     }
     let order = ["auth.order=[\"anonymous\", \"plugin:bad\"]", "access.order=[\"rules\"]"];
-    let broker = misbehave("authenticate", "loop", &order);
+    let (_instance, broker) = misbehave("authenticate", "loop", &order);
     each(&broker, |case| {
         with_witness(case, || {
             let waiting: Vec<Client> = (0..60)
@@ -168,7 +172,7 @@ fn authorization_that_faults_or_answers_nonsense_denies() {
             "auth.order=[\"password\", \"anonymous\"]",
             "access.order=[\"rules\", \"plugin:bad\"]",
         ];
-        let broker = misbehave("authorize", mode, &order);
+        let (_instance, broker) = misbehave("authorize", mode, &order);
         each(&broker, |case| {
             let mut watcher = watcher(case);
             with_witness(case, || {
@@ -205,7 +209,7 @@ fn on_publish_that_faults_or_answers_nonsense_refuses_the_message() {
     }
     let nonsense = ["topic-wildcard", "topic-nul", "topic-empty", "topic-long", "payload-huge"];
     for mode in FAULTS.iter().chain(&NONSENSE[1..]).chain(&nonsense) {
-        let broker = misbehave("on-publish", mode, &ON_PUBLISH);
+        let (_instance, broker) = misbehave("on-publish", mode, &ON_PUBLISH);
         each(&broker, |case| {
             let mut watcher = case.client("watcher");
             watcher.subscribe("open/#", 1);
@@ -241,7 +245,7 @@ fn a_fault_ends_the_connection_of_a_3_1_1_client_without_an_acknowledgement_4_8_
     if is_foreign() {
         return;
     }
-    let broker = misbehave("on-publish", "panic", &ON_PUBLISH);
+    let (_instance, broker) = misbehave("on-publish", "panic", &ON_PUBLISH);
     let check = |case: &Case<'_>| {
         for qos in [1, 2] {
             let mut client = case.client("publisher");
@@ -258,7 +262,7 @@ fn a_drop_with_success_is_acknowledged_and_not_delivered() {
     if is_foreign() {
         return;
     }
-    let broker = misbehave("on-publish", "denial-success", &ON_PUBLISH);
+    let (_instance, broker) = misbehave("on-publish", "denial-success", &ON_PUBLISH);
     each(&broker, |case| {
         let mut client = case.client("a");
         client.subscribe("open/bad/x", 2);
@@ -278,7 +282,7 @@ fn a_fault_lets_the_message_pass_when_the_operator_said_so() {
     }
     for mode in FAULTS {
         let settings = [&ON_PUBLISH[..], &["plugins.bad.on_fault=\"pass\""]].concat();
-        let broker = misbehave("on-publish", mode, &settings);
+        let (_instance, broker) = misbehave("on-publish", mode, &settings);
         each(&broker, |case| {
             let mut client = case.client("a");
             client.subscribe("open/bad/x", 2);
@@ -295,7 +299,7 @@ fn topics_that_the_plugin_does_not_want_are_not_touched_by_its_faults() {
     if is_foreign() {
         return;
     }
-    let broker = misbehave("on-publish", "panic", &ON_PUBLISH);
+    let (_instance, broker) = misbehave("on-publish", "panic", &ON_PUBLISH);
     each(&broker, |case| {
         let mut client = case.client("a");
         let topic = format!("open/{}", case.client_id("good"));
@@ -314,7 +318,7 @@ fn a_publisher_whose_calls_never_end_delays_only_itself() {
     if is_foreign() {
         return;
     }
-    let broker = misbehave("on-publish", "loop", &ON_PUBLISH);
+    let (_instance, broker) = misbehave("on-publish", "loop", &ON_PUBLISH);
     each(&broker, |case| {
         with_witness(case, || {
             let mut client = case.client("p");
@@ -339,7 +343,7 @@ fn a_plugin_that_floods_the_log_floods_neither_memory_nor_the_log() {
         return;
     }
     let order = ["auth.order=[\"anonymous\"]", "access.order=[\"rules\", \"plugin:bad\"]"];
-    let broker = misbehave("authorize", "log-flood", &order);
+    let (_instance, broker) = misbehave("authorize", "log-flood", &order);
     let case = Case::new(&broker, Version::V5);
     with_witness(&case, || {
         let mut client = case.client("p");
