@@ -127,7 +127,6 @@ pub trait Shell {
 
     /// Whether the client's socket is full: what can wait is then queued in its session.
     fn is_congested(&mut self, link: &Self::Link) -> bool;
-
     /// Whether what the client sends waits unread for a reason of the broker's or of its socket's:
     /// its silence is then not its own.
     fn is_unheard(&mut self, link: &Self::Link) -> bool;

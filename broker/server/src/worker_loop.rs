@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Waker;
 
 use ntex::SharedCfg;
 use ntex::io::IoConfig;
@@ -61,7 +60,7 @@ pub(crate) struct WorkerCell {
     auth: Arc<AuthChain>,
     id: WorkerId,
     /// Connections that wait until other workers have caught up.
-    stalled: RefCell<Vec<Waker>>,
+    stalled: RefCell<Vec<Link>>,
     stream_config: SharedCfg,
 }
 
@@ -166,14 +165,13 @@ impl WorkerCell {
         self.shell.borrow().is_stalled()
     }
 
-    /// The same; the waker is kept if so.
-    pub(crate) fn stall(&self, waker: &Waker) -> bool {
+    /// The same; the connection is woken when they have caught up, if so.
+    pub(crate) fn stall(&self, link: &Link) -> bool {
         if !self.is_stalled() {
             return false;
         }
-        let mut stalled = self.stalled.borrow_mut();
-        if !stalled.last().is_some_and(|last| last.will_wake(waker)) {
-            stalled.push(waker.clone());
+        if !link.is_stalled.replace(true) {
+            self.stalled.borrow_mut().push(Rc::clone(link));
         }
         true
     }
@@ -238,7 +236,10 @@ impl WorkerCell {
     /// Has connections that waited for other workers go on, if those caught up.
     fn resume(&self) {
         if !self.stalled.borrow().is_empty() && !self.shell.borrow().is_stalled() {
-            self.stalled.borrow_mut().drain(..).for_each(Waker::wake);
+            for link in self.stalled.borrow_mut().drain(..) {
+                link.is_stalled.set(false);
+                link.wake();
+            }
         }
     }
 

@@ -134,12 +134,13 @@ impl<S: Shell> Worker<S> {
         let conns: Vec<ConnSlot> =
             self.conns.iter().filter(|(_, conn)| is_theirs(conn)).map(|(slot, _)| slot).collect();
         let mut sessions = Vec::new();
-        let all = self.sessions.iter_mut().filter(|_| is_gone);
-        for (place, session) in all {
-            let state = &session.state;
-            if state.tenant == tenant && state.principal.as_deref() == Some(principal) {
-                session.end_when_free(&mut self.commits);
-                sessions.push(place);
+        if is_gone {
+            for (place, session) in &mut self.sessions {
+                let state = &session.state;
+                if state.tenant == tenant && state.principal.as_deref() == Some(principal) {
+                    session.end_when_free(&mut self.commits);
+                    sessions.push(place);
+                }
             }
         }
         for slot in conns {

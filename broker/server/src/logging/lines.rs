@@ -180,5 +180,6 @@ mod tests {
         let lines = Lines::start(Out(mpsc::sync_channel(0).0)).unwrap();
         (&*lines).write_all(b"line\n").unwrap();
         lines.finish();
+        assert!(lines.lock().is_written, "the writing thread went on to the end");
     }
 }

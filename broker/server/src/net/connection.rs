@@ -176,7 +176,7 @@ impl Pump<'_> {
                 Ok(decoded) if decoded.consumed > 0 && decoded.remains > 0 => continue,
                 Ok(_) if !self.link.is_open() || !self.may_read(io) => continue,
                 Ok(_) if self.link.is_held.get() => {
-                    if self.worker.stall(cx.waker()) {
+                    if self.worker.stall(self.link) {
                         return self.poll_idle(io, cx);
                     }
                     continue;

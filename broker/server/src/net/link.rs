@@ -25,6 +25,8 @@ pub(crate) struct Conn {
     pub(crate) was_full: Cell<bool>,
     /// Whether its next packet is a PUBLISH that waits until other workers have caught up.
     pub(crate) is_held: Cell<bool>,
+    /// Whether it is among those that its worker wakes then.
+    pub(crate) is_stalled: Cell<bool>,
     reading: Cell<bool>,
     open: Cell<bool>,
     waker: LocalWaker,
@@ -42,6 +44,7 @@ impl Conn {
             gathered: Cell::new(None),
             was_full: Cell::new(false),
             is_held: Cell::new(false),
+            is_stalled: Cell::new(false),
             reading: Cell::new(false),
             open: Cell::new(true),
             waker: LocalWaker::new(),
@@ -58,6 +61,11 @@ impl Conn {
 
     pub(crate) fn set_reading(&self, reading: bool) {
         self.reading.set(reading);
+        self.waker.wake();
+    }
+
+    /// Has the task look again.
+    pub(crate) fn wake(&self) {
         self.waker.wake();
     }
 
