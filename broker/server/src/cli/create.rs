@@ -14,7 +14,8 @@ use wasmqtt_store::{
 
 use crate::cli::failure::Failure;
 use crate::cli::output::{json, say};
-use crate::config::{Listener, template};
+use crate::config::listener::Listener;
+use crate::config::template;
 use crate::instance::{Instance, Layout, write_private};
 
 const ADMIN: &str = "admin";

@@ -14,10 +14,11 @@ use crate::cli::arguments::Run;
 use crate::cli::create::{Next, make};
 use crate::cli::failure::Failure;
 use crate::cli::output::note;
+use crate::config::Config;
+use crate::config::listener::Listener;
 use crate::config::load::{Loaded, load, parse};
 use crate::config::plan::{PlannedPlugin, RunPlan, load_plugins, read_component};
 use crate::config::{AuthStep, template};
-use crate::config::{Config, Listener};
 use crate::instance::{Holder, Instance, InstanceError, Layout, LockState, probe};
 use crate::{logging, runtime};
 

@@ -2,7 +2,6 @@
 //! What must not live here: reading TOML (`tree`, `schema`), opening what the configuration names.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +9,10 @@ use std::sync::Arc;
 use wasmqtt_core::limits::{Limits as CoreLimits, RetainedLimits};
 use wasmqtt_core::topic::TopicFilter;
 
+use crate::config::listener::Listener;
+
 pub(crate) mod bundled;
+pub(crate) mod listener;
 pub(crate) mod load;
 pub(crate) mod plan;
 pub(crate) mod problem;
@@ -42,21 +44,6 @@ pub(crate) struct Config {
 
 /// The bits of `wasmqtt_core::hook::ChainMask`.
 pub(crate) const PUBLISH_PLUGINS_MAX: usize = 32;
-
-/// A TCP listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Listener {
-    /// Port 0: the system chooses.
-    pub bind: SocketAddr,
-    /// Further connections are closed at once.
-    pub connections_max: u32,
-}
-
-impl Default for Listener {
-    fn default() -> Self {
-        Self { bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)), connections_max: 100_000 }
-    }
-}
 
 /// One step of `auth.order`.
 #[derive(Clone, Debug, PartialEq, Eq)]

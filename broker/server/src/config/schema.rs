@@ -2,7 +2,6 @@
 //! What must not live here: files, plugins' bytes, the look of a message.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,9 +12,11 @@ use crate::config::problem::Problem;
 use crate::config::read::{Found, Reader, Text, suggestion};
 use crate::config::tree::{Place, Table, Value};
 use crate::config::{
-    AccessStep, AuthStep, Config, Limits, Listener, LogConfig, LogFormat, LogLevel, OnFault,
+    AccessStep, AuthStep, Config, Limits, LogConfig, LogFormat, LogLevel, OnFault,
     PUBLISH_PLUGINS_MAX, PluginConfig, PluginSource, bundled, cores,
 };
+
+mod listeners;
 
 /// The hooks that an order of the configuration calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,7 +75,7 @@ pub(crate) struct Places {
 pub(crate) fn read(root: &Table, directory: &Path, found: &Found) -> (Config, Places) {
     let mut reader = Reader::new(String::new(), root, found);
     let mut places = Places::default();
-    let mut config = Config { listeners: listeners(&mut reader), ..Config::default() };
+    let mut config = Config { listeners: listeners::read(&mut reader), ..Config::default() };
     if let Some(mut section) = reader.section("auth") {
         if let Some(texts) = section.strings("order", "[\"password\"]") {
             config.auth_order = order(&section, Hook::Authenticate, &texts, &mut places);
@@ -106,54 +107,6 @@ pub(crate) fn read(root: &Table, directory: &Path, found: &Found) -> (Config, Pl
     }
     reader.finish();
     (config, places)
-}
-
-fn listeners(reader: &mut Reader<'_>) -> BTreeMap<Arc<str>, Listener> {
-    let mut listeners = BTreeMap::<Arc<str>, Listener>::new();
-    for (name, place, mut section) in reader.named("listeners") {
-        let mut listener = Listener::default();
-        let bind = section.parsed("bind", "\"127.0.0.1:1883\"", parse_bind);
-        // One that could not be read was told already, and clashes with nothing.
-        let is_known = bind.is_some() || section.peek("bind").is_none();
-        listener.bind = bind.unwrap_or(listener.bind);
-        if let Some(most) = section.integer("connections_max", 1..=10_000_000) {
-            listener.connections_max = most;
-        }
-        let same = listeners
-            .iter()
-            .find(|(_, other)| other.bind == listener.bind)
-            .filter(|_| is_known && listener.bind.port() != 0);
-        if let Some((other, _)) = same {
-            section.report(
-                Problem::error(format!(
-                    "listeners `{other}` and `{name}` both bind {}",
-                    listener.bind
-                ))
-                .at(place.clone(), "this listener")
-                .help("give one of them another `bind`"),
-            );
-        }
-        section.finish();
-        listeners.insert(name.into(), listener);
-    }
-    if listeners.is_empty() { Config::default().listeners } else { listeners }
-}
-
-/// An address and a port, each with its own message.
-fn parse_bind(text: &str) -> Result<SocketAddr, String> {
-    if let Ok(address) = text.parse() {
-        return Ok(address);
-    }
-    let Some((host, port)) = text.rsplit_once(':') else {
-        return Err("it has no port".to_owned());
-    };
-    if port.parse::<u16>().is_err() {
-        return Err(format!("the port `{port}` is not a number from 0 to 65535"));
-    }
-    if host.contains(':') && !host.starts_with('[') {
-        return Err("an IPv6 address stands in brackets, like [::1]:1883".to_owned());
-    }
-    Err(format!("`{host}` is not an IP address (127.0.0.1: this machine only, 0.0.0.0: all)"))
 }
 
 /// Steps that one order knows, and what each order does with a step it can take.

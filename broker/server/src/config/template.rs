@@ -3,7 +3,8 @@
 
 use std::net::SocketAddr;
 
-use crate::config::{Limits, Listener};
+use crate::config::Limits;
+use crate::config::listener::Listener;
 
 /// A commented file that says what the defaults say, but for `own-topics`, which enforces.
 pub(crate) fn broker_toml(bind: SocketAddr) -> String {
@@ -49,6 +50,7 @@ const TEMPLATE: &str = r#"# wasmqtt: process settings. Users and access rules ar
 
 [listeners.mqtt]
 bind = "{bind}"              # "0.0.0.0:1883": every interface
+# transport = "tcp"
 # connections_max = {connections_max}
 
 [auth]

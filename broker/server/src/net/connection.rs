@@ -1,26 +1,25 @@
-//! One connection's task: CONNECT within its time, then packets as they come, back-pressure kept.
-//! What must not live here: what packets do (the core) and how they look (`decode`, `encode`).
+//! One connection's task: packets as they come, back-pressure kept, whatever carries them.
+//! What must not live here: what packets do (the core), how they look (`decode`, `encode`), and
+//! what comes before them (`opening`).
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use ntex::codec::Decoder;
 use ntex::io::{Io, RecvError};
-use ntex::util::{Buf, BytesMut, Either};
+use ntex::util::{Buf, BytesMut};
 use wasmqtt_core::event::{Closed, Event};
-use wasmqtt_core::ids::TenantId;
-use wasmqtt_core::reason::{ReasonCode, Version};
+use wasmqtt_core::reason::ReasonCode;
 
 use crate::clock;
 use crate::worker_loop::WorkerCell;
 
-use super::decode::{self, Origin, Terms};
-use super::encode;
+use super::decode::{self, Terms};
 use super::frame::{self, packet_type};
-use super::link::{Conn, Link};
+use super::link::Link;
 use super::listener::Accepted;
+use super::opening::{self, Opened};
 use super::socket::Socket;
 
 /// How long a closed connection may take to accept its last bytes.
@@ -33,30 +32,21 @@ const UNSENT_BYTES_MAX: usize = 512 * 1024;
 /// Serves one connection until it ends.
 pub(crate) async fn serve(accepted: Accepted, worker: Rc<WorkerCell>) {
     let Accepted { socket, peer, seat } = accepted;
-    let io = match Socket::new(socket) {
-        Ok(socket) => Io::new(socket, worker.stream_config()),
+    let socket = match Socket::new(socket) {
+        Ok(socket) => socket,
         Err(error) => return tracing::warn!("a connection can't be served: {error}"),
     };
-    let origin = Origin {
-        tenant: TenantId::DEFAULT,
-        tenant_name: "default".into(),
-        listener: Arc::clone(&seat.gate.name),
-        peer: peer.map_or_else(String::new, |peer| peer.to_string()).into(),
-    };
-    let timeout = ntex::time::Seconds(seat.gate.connect_timeout_seconds);
-    // What CONNECT needs should not stay for as long as the connection does.
-    let connected = Box::pin(ntex::time::timeout(timeout, connect(&io, &worker, origin))).await;
-    match connected {
-        Ok(Some(link)) => run(&io, &worker, &link).await,
-        Ok(None) => {}
-        Err(()) => tracing::debug!("closed: no CONNECT in time"),
+    // What opening needs should not stay for as long as the connection does.
+    match Box::pin(opening::open(socket, peer, &seat.gate, &worker)).await {
+        Some(Opened::Plain(io, link)) => run(&io, &worker, link).await,
+        Some(Opened::Layered(io, link)) => run(&io, &worker, link).await,
+        None => {}
     }
-    finish(&io).await;
     drop(seat);
 }
 
 /// Lets what was written leave, within a bound, then closes.
-async fn finish(io: &Io) {
+async fn finish<F>(io: &Io<F>) {
     let last = Box::pin(async {
         // Whether the peer took it or not, the connection ends here.
         let _ = io.flush(true).await;
@@ -67,89 +57,20 @@ async fn finish(io: &Io) {
     }
 }
 
-/// Reads CONNECT and hands it to the worker.
-async fn connect(io: &Io, worker: &Rc<WorkerCell>, origin: Origin) -> Option<Link> {
-    let first = First { bytes_max: worker.packet_bytes_max() };
-    match io.recv(&first).await {
-        Ok(Some((version, bytes))) => {
-            let frame = frame::cut(&bytes, u32::MAX).ok().flatten()?;
-            match decode::connect(frame, version, origin) {
-                Ok((connect, terms)) => {
-                    let link = Conn::new(io.get_ref(), terms);
-                    let now = clock::now();
-                    let slot = worker.connect(now, Rc::clone(&link), connect);
-                    link.slot.set(slot);
-                    worker.end_turn(now);
-                    Some(link)
-                }
-                Err(code) => {
-                    refuse(io, version, code);
-                    None
-                }
-            }
+/// Reads packets until the connection ends, from whichever side; a refused one has no link and
+/// sends none.
+async fn run<F>(io: &Io<F>, worker: &Rc<WorkerCell>, link: Option<Link>) {
+    if let Some(link) = &link {
+        let pump = Pump { worker, link, bytes_max: worker.packet_bytes_max() };
+        let closed = poll_fn(|cx| pump.poll(io, cx)).await;
+        let now = clock::now();
+        if let Some(closed) = closed {
+            worker.handle(now, Event::Closed(link.slot.get(), closed));
+            worker.end_turn(now);
         }
-        Err(Either::Left((version, code))) => {
-            if let Some(version) = version {
-                refuse(io, version, code);
-            }
-            None
-        }
-        Ok(None) | Err(Either::Right(_)) => None,
+        link.close(None);
     }
-}
-
-fn refuse(io: &Io, version: Version, code: ReasonCode) {
-    tracing::debug!(code = code.text(), "CONNECT refused");
-    let is_malformed = matches!(code, ReasonCode::MalformedPacket | ReasonCode::ProtocolError);
-    if version.is_v5() || !is_malformed {
-        let mut connack = Vec::new();
-        encode::connack_refused(&mut connack, version, code);
-        let _ = io.encode_slice(&connack);
-    }
-}
-
-/// Cuts the first frame, which must be CONNECT, decided from its first byte.
-struct First {
-    bytes_max: u32,
-}
-
-impl Decoder for First {
-    type Item = (Version, ntex::util::Bytes);
-    type Error = (Option<Version>, ReasonCode);
-
-    fn decode(&self, source: &mut BytesMut) -> Result<Option<Self::Item>, Self::Error> {
-        match source.first() {
-            Some(0x10) => {}
-            Some(_) => return Err((None, ReasonCode::ProtocolError)), // [MQTT-3.1.0-1]
-            None => return Ok(None),
-        }
-        let frame = frame::cut(source, self.bytes_max).map_err(|code| (None, code))?;
-        let Some(frame) = frame else { return Ok(None) };
-        let version = frame::connect_version(frame).map_err(|code| {
-            // [MQTT-3.1.2-2]: answered in the words of the newest version that may be meant.
-            let is_3 = frame.body.get(6).is_none_or(|level| *level < 5) || frame.body[1] == 6;
-            let known = (code == ReasonCode::UnsupportedProtocolVersion).then_some(if is_3 {
-                Version::V311
-            } else {
-                Version::V5
-            });
-            (known, code)
-        })?;
-        let length = frame.bytes.len();
-        Ok(Some((version, source.split_to(length))))
-    }
-}
-
-/// Reads packets until the connection ends, from whichever side.
-async fn run(io: &Io, worker: &Rc<WorkerCell>, link: &Link) {
-    let pump = Pump { worker, link, bytes_max: worker.packet_bytes_max() };
-    let closed = poll_fn(|cx| pump.poll(io, cx)).await;
-    let now = clock::now();
-    if let Some(closed) = closed {
-        worker.handle(now, Event::Closed(link.slot.get(), closed));
-        worker.end_turn(now);
-    }
-    link.close(None);
+    finish(io).await;
 }
 
 /// Hands every whole frame of the read buffer to the worker.
@@ -161,7 +82,7 @@ struct Pump<'a> {
 
 impl Pump<'_> {
     /// Ready when the connection is over; with what the worker does not know yet.
-    fn poll(&self, io: &Io, cx: &mut Context<'_>) -> Poll<Option<Closed>> {
+    fn poll<F>(&self, io: &Io<F>, cx: &mut Context<'_>) -> Poll<Option<Closed>> {
         loop {
             if !self.link.is_open() {
                 return Poll::Ready(None);
@@ -202,16 +123,18 @@ impl Pump<'_> {
     }
 
     /// Whether packets may be handled: the worker takes them, and what answers them has room.
-    fn may_read(&self, io: &Io) -> bool {
+    fn may_read<F>(&self, io: &Io<F>) -> bool {
         let has_room = || {
             !io.is_wr_backpressure()
-                || io.with_write_buf(|out| out.len() < UNSENT_BYTES_MAX).unwrap_or(true)
+                || io.with_write_buf(|out| out.len()).unwrap_or(0) < UNSENT_BYTES_MAX
+                    // What a layer made of it waits elsewhere.
+                    && io.with_write_dst_buf(|out| out.len()) < UNSENT_BYTES_MAX
         };
         self.link.is_reading() && has_room()
     }
 
     /// The client's socket is full: goes on when it takes bytes again, or sends some.
-    fn poll_congested(&self, io: &Io, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+    fn poll_congested<F>(&self, io: &Io<F>, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
         match io.poll_flush(cx, false) {
             Poll::Ready(Ok(())) => {
                 self.writable();
@@ -227,7 +150,7 @@ impl Pump<'_> {
     }
 
     /// Reading is stopped: only the end of the connection and a free socket are looked for.
-    fn poll_idle(&self, io: &Io, cx: &mut Context<'_>) -> Poll<Option<Closed>> {
+    fn poll_idle<F>(&self, io: &Io<F>, cx: &mut Context<'_>) -> Poll<Option<Closed>> {
         use ntex::io::IoStatusUpdate as Update;
         if io.is_closed() {
             // What came before the end counts, as soon as it may be handled.

@@ -1,6 +1,7 @@
 //! Listeners: sockets that connections come in by, and whose worker gets which connection.
 //! What must not live here: what a connection says.
 
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
@@ -13,7 +14,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
-use crate::config::Listener;
+use crate::config::listener::{Listener, Transport};
 use crate::mailbox::{Letter, Mailbox};
 
 /// Connections that the system keeps until they are accepted.
@@ -27,6 +28,8 @@ const EXHAUSTED: Duration = Duration::from_millis(100);
 pub(crate) struct Gate {
     /// The listener's name.
     pub(crate) name: Arc<str>,
+    /// What MQTT is carried by.
+    pub(crate) transport: Transport,
     /// From accept to a whole CONNECT.
     pub(crate) connect_timeout_seconds: u16,
     connections_max: u32,
@@ -91,6 +94,7 @@ pub(crate) fn bind(
         .with_context(|| format!("listener `{name}` can't listen on {bind}: is the port taken?"))?;
     let gate = Arc::new(Gate {
         name: Arc::clone(name),
+        transport: listener.transport,
         connect_timeout_seconds,
         connections_max: listener.connections_max,
         connections: AtomicU32::new(0),
@@ -115,11 +119,21 @@ fn open(bind: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
     Ok((socket, address))
 }
 
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(Option<SocketAddr>);
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |address| address.fmt(f))
+    }
+}
+
 /// A connection on its way to its worker.
 #[derive(Debug)]
 pub(crate) struct Accepted {
     pub(crate) socket: TcpStream,
-    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) peer: Peer,
     pub(crate) seat: Seat,
 }
 
@@ -140,9 +154,9 @@ pub(crate) fn accept(bound: &Bound, mailboxes: &[Mailbox], stop: &OwnedFd) -> io
         }
         match rustix::net::acceptfrom_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
             Ok((socket, peer)) => {
-                let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+                let peer = Peer(peer.and_then(|peer| SocketAddr::try_from(peer).ok()));
                 let Some(seat) = gate.seat() else {
-                    tracing::debug!(?peer, listener = &*gate.name, "refused: too many connections");
+                    tracing::debug!(%peer, listener = &*gate.name, "refused: too many connections");
                     continue;
                 };
                 let mailbox = &mailboxes[seat.worker];

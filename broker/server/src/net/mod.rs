@@ -7,5 +7,6 @@ pub(crate) mod encode;
 pub(crate) mod frame;
 pub(crate) mod link;
 pub(crate) mod listener;
+pub(crate) mod opening;
 pub(crate) mod socket;
 pub(crate) mod strict;

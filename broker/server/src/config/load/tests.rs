@@ -167,7 +167,7 @@ fn an_unknown_key_is_refused_with_a_suggestion() {
    · ─┬─
    ·  ╰── not a known key
    ╰────
-  help: did you mean `bind`? known keys: bind, connections_max
+  help: did you mean `bind`? known keys: bind, connections_max, transport
 "#,
     );
 }
