@@ -180,6 +180,45 @@ fn answers_that_say_no_keep_within_the_clients_maximum_packet_size_3_1_2_24() {
     });
 }
 
+/// What has to be sent and is longer than the client takes ends the connection; nothing that comes
+/// after it is sent in its place.
+#[test]
+fn an_answer_over_the_clients_maximum_packet_size_ends_the_connection_3_1_2_24() {
+    v5(|case| {
+        let many = |packet_id| {
+            let filters = (0..20).map(|number| case.topic(&number.to_string()));
+            filters.fold(Subscribe::new(packet_id), |all, filter| all.filter(filter, 0))
+        };
+        let mut watcher = case.subscriber("w", "will", 0);
+        let will = crate::support::Will::new(&case.topic("will"), "gone");
+        let mut client = case.open(&with_size(case, 24).will(will));
+        client.send([many(1).encode(case.version), vec![0xc0, 0]].concat());
+        client.expect_end(&[0x95]);
+        assert_eq!(watcher.message().text(), "gone");
+
+        let unsubscribe = (0..20)
+            .fold(Unsubscribe::new(2), |all, number| all.filter(case.topic(&number.to_string())));
+        let mut client = case.open(&with_size(case, 24));
+        client.send(unsubscribe.encode(case.version));
+        client.expect_end(&[0x95]);
+
+        let mut whole = case.open(&with_size(case, 25));
+        assert_eq!(whole.suback(&many(1), 1).len(), 20);
+    });
+}
+
+#[test]
+fn a_connack_over_the_clients_maximum_packet_size_is_not_sent_and_nothing_else_is_3_2_0_1() {
+    v5(|case| {
+        for bytes in [1, 2, 4, 10] {
+            let mut client = case.dial();
+            let subscribe = Subscribe::new(1).filter(case.topic("t"), 0).encode(case.version);
+            client.send([with_size(case, bytes).encode(), subscribe, vec![0xc0, 0]].concat());
+            assert_eq!(client.rest_bytes(), b"", "with {bytes} bytes");
+        }
+    });
+}
+
 #[test]
 fn the_limit_of_the_packet_size_is_exact() {
     v5(|case| {

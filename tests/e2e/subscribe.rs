@@ -265,6 +265,32 @@ fn filters_of_one_packet_count_one_after_the_other_3_8_4_4_3_8_4_5() {
 }
 
 #[test]
+fn a_filter_that_one_packet_names_twice_gets_its_retained_message_for_each_3_8_4_4_3_8_4_5() {
+    both(|case| {
+        let mut client = case.client("a");
+        let topic = case.topic("t");
+        client.publish_message(Publish::new(&topic, "kept").qos(1, 0).retain());
+        let twice = Subscribe::new(1).filter(&topic, 0).filter(&topic, 1);
+        assert_eq!(client.suback(&twice, 1), [0, 1]);
+        // As of two packets: each sends what is retained, and the last one is the subscription.
+        assert_eq!([client.message().qos, client.message().qos], [0, 1]);
+        client.assert_quiet();
+        client.publish(&topic, "live", 1);
+        assert_eq!(client.message().qos, 1);
+        client.assert_quiet();
+        if case.version.is_v5() {
+            // Retain Handling 1: for the second the subscription is there already [MQTT-3.3.1-10].
+            client.unsubscribe(&topic);
+            let new_only = Subscribe::new(2).filter(&topic, 0x10).filter(&topic, 0x11);
+            assert_eq!(client.suback(&new_only, 2), [0, 1]);
+            assert_eq!(client.message().qos, 0);
+            client.assert_quiet();
+        }
+        client.publish_message(Publish::new(&topic, "").qos(1, 0).retain());
+    });
+}
+
+#[test]
 fn overlapping_subscriptions_deliver_at_the_highest_qos_3_3_4_2_3_3_5_1() {
     both(|case| {
         let mut subscriber = case.subscriber("s", "t", 0);

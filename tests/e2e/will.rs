@@ -46,6 +46,22 @@ fn a_reset_connection_publishes_the_will_3_1_2_8() {
 }
 
 #[test]
+fn a_message_expiry_interval_of_0_is_taken_of_a_will_as_of_a_publish() {
+    v5(|case| {
+        let mut watcher = case.subscriber("w", "will", 1);
+        let topic = case.topic("will");
+        let will = Will::new(&topic, "gone")
+            .property(Property::user("a", "0"))
+            .property(Property::MessageExpiry(0))
+            .property(Property::WillDelay(0));
+        case.open(&case.connect("dying").will(will)).cut();
+        let message = Publish::new(&topic, "gone").qos(1, 0).property(Property::MessageExpiry(0));
+        assert!(case.client("p").publish_message(message) < 0x80);
+        next_is(case, &mut watcher, "marker"); // what expires at once is for nobody
+    });
+}
+
+#[test]
 fn a_disconnect_drops_the_will_3_14_4_3() {
     both(|case| {
         let mut watcher = case.subscriber("w", "will", 0);

@@ -53,6 +53,23 @@ pub enum Reply<'a> {
     PingResp,
 }
 
+impl Reply<'_> {
+    /// The packet's name, for a log.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::ConnAck(_) => "CONNACK",
+            Self::PubAck(..) => "PUBACK",
+            Self::PubRec(..) => "PUBREC",
+            Self::PubRel(..) => "PUBREL",
+            Self::PubComp(..) => "PUBCOMP",
+            Self::SubAck(..) => "SUBACK",
+            Self::UnsubAck(..) => "UNSUBACK",
+            Self::PingResp => "PINGRESP",
+        }
+    }
+}
+
 /// CONNACK.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnAck<'a> {

@@ -126,6 +126,9 @@ impl Outgoing {
     }
 
     fn write(&self, socket: &Socket) {
+        if socket.link.failure().is_some() {
+            return; // it would come in the place of what could not be sent
+        }
         // A socket that is closing takes nothing: what was for it goes with it.
         let _ = socket.link.io.with_write_buf(|out| {
             let mut place = socket.first;

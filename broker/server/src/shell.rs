@@ -18,7 +18,7 @@ use wasmqtt_core::store::Op;
 use crate::auth::AuthChain;
 use crate::mailbox::{Letter, Mailbox};
 use crate::net::encode;
-use crate::net::link::Link;
+use crate::net::link::{Failure, Link};
 use crate::outgoing::Outgoing;
 use crate::plugins::WorkerHooks;
 
@@ -111,7 +111,17 @@ impl Shell for ServerShell {
 
     fn send(&mut self, link: &Link, reply: Reply<'_>) {
         let limits = &self.limits;
-        self.outgoing.put(link, |out| encode::reply(out, link.terms, &reply, limits));
+        if self.outgoing.put(link, |out| encode::reply(out, link.terms, &reply, limits)) {
+            return;
+        }
+        tracing::info!(
+            bytes_max = link.terms.packet_bytes_max,
+            packet = reply.name(),
+            "closing: an answer is longer than the client's Maximum Packet Size"
+        );
+        self.outgoing.finish(link);
+        let is_connack = matches!(reply, Reply::ConnAck(_));
+        link.fail(if is_connack { Failure::ConnAck } else { Failure::Answer });
     }
 
     fn close(&mut self, link: &Link, code: Option<ReasonCode>) {

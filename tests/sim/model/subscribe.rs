@@ -209,13 +209,11 @@ impl Model {
         let asking: Vec<&Wanted> =
             granted.map(|(wanted, _)| wanted).filter(|wanted| wanted.with_retained()).collect();
         let before = self.sessions[session].replays.len();
-        for (index, wanted) in asking.iter().enumerate() {
-            // A filter that a packet names twice is answered once, by its last options.
-            if asking[index + 1..].iter().all(|later| later.filter != wanted.filter) {
-                let is_sure = wanted.retain_handling == 0 || wanted.was_not;
-                let (filter, options) = (&wanted.filter, wanted.options);
-                self.expect_replays(session, filter, options, request.handed, is_sure);
-            }
+        // A filter that a packet names twice is answered twice [MQTT-3.8.4-5].
+        for wanted in asking {
+            let is_sure = wanted.retain_handling == 0 || wanted.was_not;
+            let (filter, options) = (&wanted.filter, wanted.options);
+            self.expect_replays(session, filter, options, request.handed, is_sure);
         }
         self.bound_replays(session, before);
     }

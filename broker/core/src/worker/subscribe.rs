@@ -244,14 +244,10 @@ impl<S: Shell> Worker<S> {
             });
         }
         // After the trie: a message that comes in between is seen twice rather than never.
-        // A filter that the packet names twice is answered once, by its last options.
+        // A filter that the packet names twice is answered twice [MQTT-3.8.4-4] [MQTT-3.8.4-5].
         let (count_max, bytes_max) = (self.limits.queue_messages_max, self.limits.queue_bytes_max);
         let (mut retained, mut bytes) = (Vec::new(), 0);
-        let mut asked: FastMap<&TopicFilter, &SubscriptionOptions> = FastMap::default();
         for (filter, options, _) in made.iter().filter(|(_, _, with_retained)| *with_retained) {
-            asked.insert(filter, options);
-        }
-        for (filter, options) in asked {
             tenant.retained().for_each_match(filter, now, |message| {
                 bytes += message.size();
                 if retained.len() >= count_max || bytes > bytes_max {

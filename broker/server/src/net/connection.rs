@@ -87,6 +87,9 @@ impl Pump<'_> {
             if !self.link.is_open() {
                 return Poll::Ready(None);
             }
+            if self.link.failure().is_some() {
+                return Poll::Ready(Some(Closed::Refused(ReasonCode::PacketTooLarge)));
+            }
             self.link.register(cx.waker());
             if !self.may_read(io) {
                 return self.poll_idle(io, cx);

@@ -193,8 +193,7 @@ fn decode_v3(frame: Frame<'_>) -> Result<v3::codec::Packet, ReasonCode> {
     }
 }
 
-fn decode_v5(frame: Frame<'_>) -> Result<v5::codec::Packet, ReasonCode> {
-    let mut bytes = BytesMut::copy_from_slice(frame.bytes);
+fn decode_v5(mut bytes: BytesMut) -> Result<v5::codec::Packet, ReasonCode> {
     match CODECS.with_borrow(|codecs| codecs.1.decode(&mut bytes)) {
         Ok(Some(v5::codec::Decoded::Packet(packet, _))) => Ok(packet),
         Ok(_) | Err(_) => {
@@ -207,7 +206,7 @@ fn decode_v5(frame: Frame<'_>) -> Result<v5::codec::Packet, ReasonCode> {
 fn by_codec(frame: Frame<'_>, version: Version) -> Result<Packet<'static>, ReasonCode> {
     match version {
         Version::V31 | Version::V311 => from_v3(decode_v3(frame)?),
-        Version::V5 => from_v5(decode_v5(frame)?),
+        Version::V5 => from_v5(decode_v5(BytesMut::copy_from_slice(frame.bytes))?),
     }
 }
 
@@ -303,7 +302,7 @@ pub(crate) fn connect(
         connect.facts.version = version;
         return Ok((connect, Terms { version, ..terms }));
     }
-    strict::check_connect(frame.body, version)?;
+    let zero_expiry = strict::check_connect(frame.body, version)?;
     let Origin { tenant, tenant_name, listener, peer } = origin;
     let facts = |client_id: &str, username: Option<&str>, clean_start, keep_alive_seconds| {
         ConnectionFacts {
@@ -351,7 +350,11 @@ pub(crate) fn connect(
             Ok((connect, terms))
         }
         Version::V5 => {
-            let v5::codec::Packet::Connect(connect) = decode_v5(frame)? else {
+            let mut bytes = BytesMut::copy_from_slice(frame.bytes);
+            if let Some(at) = zero_expiry {
+                bytes[frame.bytes.len() - frame.body.len() + at] = 1; // the codec takes no 0
+            }
+            let v5::codec::Packet::Connect(connect) = decode_v5(bytes)? else {
                 return Err(ReasonCode::ProtocolError);
             };
             if connect.auth_method.is_some() {
@@ -365,7 +368,10 @@ pub(crate) fn connect(
                 packet_bytes_max: connect.max_packet_size.map_or(u32::MAX, |max| max.get()),
                 problem_information: connect.request_problem_info,
             };
-            let will = connect.last_will.as_ref().map(will_v5).transpose()?;
+            let mut will = connect.last_will.as_ref().map(will_v5).transpose()?;
+            if let (Some(will), Some(_)) = (&mut will, zero_expiry) {
+                will.expiry_seconds = Some(0);
+            }
             let username = connect.username.as_deref();
             let clean = connect.clean_start;
             let connect = Connect {

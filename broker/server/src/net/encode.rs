@@ -59,8 +59,10 @@ pub(crate) fn publish(out: &mut Vec<u8>, terms: Terms, delivery: &Delivery<'_>) 
     true
 }
 
-/// Writes any other packet.
-pub(crate) fn reply(out: &mut Vec<u8>, terms: Terms, reply: &Reply<'_>, limits: &Limits) {
+/// Writes any other packet; false, and nothing is written, if it is longer than the client accepts
+/// even without what may be left out [MQTT-3.1.2-24].
+pub(crate) fn reply(out: &mut Vec<u8>, terms: Terms, reply: &Reply<'_>, limits: &Limits) -> bool {
+    let start = out.len();
     match *reply {
         Reply::PubAck(id, code, reason) => acknowledgement(out, terms, 0x40, id, code, reason),
         Reply::PubRec(id, code, reason) => acknowledgement(out, terms, 0x50, id, code, reason),
@@ -86,6 +88,11 @@ pub(crate) fn reply(out: &mut Vec<u8>, terms: Terms, reply: &Reply<'_>, limits: 
         },
         Reply::ConnAck(ref connack) => self::connack(out, terms, connack, limits),
     }
+    let fits = out.len() - start <= terms.packet_bytes_max as usize;
+    if !fits {
+        out.truncate(start);
+    }
+    fits
 }
 
 const fn high(id: PacketId) -> u8 {
@@ -107,15 +114,14 @@ fn acknowledgement(
     if !terms.version.is_v5() || code == ReasonCode::Success {
         return out.extend_from_slice(&[first, 2, high(id), low(id)]);
     }
-    let reason = reason.filter(|reason| {
-        // [MQTT-3.1.2-29] [MQTT-3.4.2-2]
-        terms.problem_information && reason.len() + 16 <= terms.packet_bytes_max as usize
-    });
-    let Some(reason) = reason else {
+    let properties = 3 + reason.map_or(0, str::len);
+    let length = 3 + variable_length(properties) + properties;
+    let fits = 1 + variable_length(length) + length <= terms.packet_bytes_max as usize;
+    // [MQTT-3.1.2-29] [MQTT-3.4.2-2] [MQTT-3.5.2-2]
+    let Some(reason) = reason.filter(|_| terms.problem_information && fits) else {
         return out.extend_from_slice(&[first, 3, high(id), low(id), code as u8]);
     };
-    let properties = 3 + reason.len();
-    put_header(out, first, 3 + variable_length(properties) + properties);
+    put_header(out, first, length);
     out.extend_from_slice(&[high(id), low(id), code as u8]);
     put_variable(out, properties);
     out.push(0x1f);
@@ -144,9 +150,17 @@ fn connack(out: &mut Vec<u8>, terms: Terms, connack: &ConnAck<'_>, limits: &Limi
         let present = u8::from(connack.session_present && is_told);
         return out.extend_from_slice(&[0x20, 2, present, connack.code.connack_v3()]);
     }
+    let start = out.len();
+    connack_v5(out, connack, connack.reason, limits);
+    // [MQTT-3.2.2-19]
+    if connack.reason.is_some() && out.len() - start > terms.packet_bytes_max as usize {
+        out.truncate(start);
+        connack_v5(out, connack, None, limits);
+    }
+}
+
+fn connack_v5(out: &mut Vec<u8>, connack: &ConnAck<'_>, reason: Option<&str>, limits: &Limits) {
     let is_error = connack.code.is_error();
-    let reason =
-        connack.reason.filter(|reason| reason.len() + 64 <= terms.packet_bytes_max as usize);
     let packet = v5::codec::ConnectAck {
         session_present: connack.session_present,
         reason_code: (connack.code as u8)
@@ -178,11 +192,12 @@ pub(crate) fn connack_refused(out: &mut Vec<u8>, version: Version, code: ReasonC
     }
 }
 
-/// Writes a DISCONNECT; 3.1.1 servers have none.
-pub(crate) fn disconnect(out: &mut Vec<u8>, version: Version, code: ReasonCode) {
-    if version.is_v5() {
-        out.extend_from_slice(&[0xe0, 1, code as u8]);
-    }
+/// A DISCONNECT; none for 3.1.1, where only clients have one, and none that is longer than the
+/// client accepts [MQTT-3.1.2-24].
+pub(crate) fn disconnect(terms: Terms, code: ReasonCode) -> Option<[u8; 3]> {
+    let packet = [0xe0, 1, code as u8];
+    let fits = packet.len() <= terms.packet_bytes_max as usize;
+    (terms.version.is_v5() && fits).then_some(packet)
 }
 
 fn encoded(result: Result<(), ntex_mqtt::error::EncodeError>) {

@@ -29,7 +29,17 @@ pub(crate) struct Conn {
     pub(crate) is_stalled: Cell<bool>,
     reading: Cell<bool>,
     open: Cell<bool>,
+    failure: Cell<Option<Failure>>,
     waker: LocalWaker,
+}
+
+/// What is longer than the client's Maximum Packet Size and can't be left out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Failure {
+    /// CONNACK.
+    ConnAck,
+    /// Any other answer.
+    Answer,
 }
 
 /// The worker's handle.
@@ -47,6 +57,7 @@ impl Conn {
             is_stalled: Cell::new(false),
             reading: Cell::new(false),
             open: Cell::new(true),
+            failure: Cell::new(None),
             waker: LocalWaker::new(),
         })
     }
@@ -56,7 +67,7 @@ impl Conn {
     }
 
     pub(crate) fn is_reading(&self) -> bool {
-        self.reading.get() && self.open.get()
+        self.reading.get() && self.open.get() && self.failure.get().is_none()
     }
 
     pub(crate) fn set_reading(&self, reading: bool) {
@@ -79,12 +90,28 @@ impl Conn {
         if !self.open.replace(false) {
             return;
         }
-        if let Some(code) = code {
-            let mut disconnect = Vec::new();
-            encode::disconnect(&mut disconnect, self.terms.version, code);
+        let disconnect = code.and_then(|code| encode::disconnect(self.terms, code));
+        if let Some(disconnect) = disconnect.filter(|_| !self.is_mute()) {
             // A socket that is closing already takes nothing more, which is fine.
             let _ = self.io.encode_slice(&disconnect);
         }
         self.waker.wake();
+    }
+
+    /// An answer could not be sent: nothing more is, and the task ends the connection.
+    pub(crate) fn fail(&self, failure: Failure) {
+        self.failure.set(Some(failure));
+        self.waker.wake();
+    }
+
+    /// What could not be sent, if something could not.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        self.failure.get()
+    }
+
+    /// Whether not even a DISCONNECT may be sent: the first packet is CONNACK or none
+    /// [MQTT-3.2.0-1].
+    fn is_mute(&self) -> bool {
+        self.failure.get() == Some(Failure::ConnAck)
     }
 }

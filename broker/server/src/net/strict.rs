@@ -5,6 +5,7 @@ use wasmqtt_core::reason::{ReasonCode, Version};
 
 /// Property identifiers that are treated by themselves [MQTT 2.2.2.2].
 mod property {
+    pub(super) const MESSAGE_EXPIRY_INTERVAL: usize = 0x02;
     pub(super) const SUBSCRIPTION_IDENTIFIER: usize = 0x0b;
     pub(super) const RECEIVE_MAXIMUM: usize = 0x21;
     pub(super) const USER: usize = 0x26;
@@ -74,12 +75,13 @@ impl<'a> Walk<'a> {
 
     /// A property section: which properties stand in it, how often, and their values
     /// [MQTT 2.2.2.2].
-    fn properties(&mut self, version: Version, section: Section) -> Result<(), ReasonCode> {
+    fn properties(&mut self, version: Version, section: Section) -> Result<&'a [u8], ReasonCode> {
         if !version.is_v5() {
-            return Ok(());
+            return Ok(&[]);
         }
         let length = self.variable()?;
-        let mut walk = Walk(self.take(length)?);
+        let bytes = self.take(length)?;
+        let mut walk = Walk(bytes);
         let mut seen = 0_u64;
         while !walk.0.is_empty() {
             let id = walk.variable()?;
@@ -93,7 +95,7 @@ impl<'a> Walk<'a> {
             seen |= bit;
             walk.property_value(id)?;
         }
-        Ok(())
+        Ok(bytes)
     }
 
     fn property_value(&mut self, id: usize) -> Result<(), ReasonCode> {
@@ -133,11 +135,12 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// CONNECT: flags that fit each other, every field there, nothing behind them.
+/// CONNECT: flags that fit each other, every field there, nothing behind them. If the Will has a
+/// Message Expiry Interval of 0, the place of its last byte.
 ///
 /// # Errors
 /// The Reason Code of the first field that is wrong.
-pub(crate) fn check_connect(body: &[u8], version: Version) -> Result<(), ReasonCode> {
+pub(crate) fn check_connect(body: &[u8], version: Version) -> Result<Option<usize>, ReasonCode> {
     let mut walk = Walk(body);
     walk.binary()?;
     walk.byte()?;
@@ -154,8 +157,11 @@ pub(crate) fn check_connect(body: &[u8], version: Version) -> Result<(), ReasonC
     }
     walk.properties(version, CONNECT)?;
     walk.text()?;
+    let mut zero_expiry = None;
     if will {
-        walk.properties(version, WILL)?;
+        let properties = walk.properties(version, WILL)?;
+        let start = body.len() - walk.0.len() - properties.len();
+        zero_expiry = find_zero_expiry(properties)?.map(|at| start + at);
         walk.text()?;
         walk.binary()?;
     }
@@ -165,7 +171,21 @@ pub(crate) fn check_connect(body: &[u8], version: Version) -> Result<(), ReasonC
     if password {
         walk.binary()?;
     }
-    walk.end()
+    walk.end()?;
+    Ok(zero_expiry)
+}
+
+/// The place of the last byte of a Message Expiry Interval of 0 in a property section.
+fn find_zero_expiry(properties: &[u8]) -> Result<Option<usize>, ReasonCode> {
+    let mut walk = Walk(properties);
+    while !walk.0.is_empty() {
+        let id = walk.variable()?;
+        if id == property::MESSAGE_EXPIRY_INTERVAL && walk.0.starts_with(&[0; 4]) {
+            return Ok(Some(properties.len() - walk.0.len() + 3));
+        }
+        walk.property_value(id)?;
+    }
+    Ok(None)
 }
 
 /// SUBSCRIBE and UNSUBSCRIBE: at least one filter [MQTT-3.8.3-2] [MQTT-3.10.3-2], no reserved
