@@ -4,9 +4,11 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use ntex::SharedCfg;
 use ntex::io::IoConfig;
@@ -61,6 +63,8 @@ pub(crate) struct WorkerCell {
     id: WorkerId,
     /// Connections that wait until other workers have caught up.
     stalled: RefCell<Vec<Link>>,
+    /// The task that writes what turns have gathered.
+    writer: RefCell<Waker>,
     stream_config: SharedCfg,
 }
 
@@ -70,7 +74,10 @@ pub(crate) fn run(id: WorkerId, common: &Common) {
     ntex::rt::System::new("worker", Reactor).block_on(async move {
         let tick = Rc::clone(&cell);
         tokio::task::spawn_local(async move { tick.tick().await });
+        let writer = Rc::clone(&cell);
+        tokio::task::spawn_local(poll_fn(move |cx| writer.poll_write(cx)));
         cell.read_mail().await;
+        cell.with(|_, shell| shell.flush_outgoing());
     });
 }
 
@@ -93,7 +100,7 @@ fn stream_config() -> SharedCfg {
         .set_read_buf(BUFFER_BYTES_MAX, 4 * 1024, 32)
         .set_write_page_size(BytePageSize::Size4)
         .set_write_buf(256 * 1024, 4 * 1024, 32)
-        .set_write_buf_threshold(32 * 1024);
+        .set_write_buf_threshold(1); // at once: what is written was gathered
     SharedCfg::new("mqtt").add(io).into()
 }
 
@@ -124,6 +131,7 @@ fn start(id: WorkerId, common: &Common) -> Rc<WorkerCell> {
         auth: Arc::clone(&common.auth),
         id,
         stalled: RefCell::default(),
+        writer: RefCell::new(Waker::noop().clone()),
         stream_config: stream_config(),
     })
 }
@@ -147,7 +155,8 @@ impl WorkerCell {
         self.with(|core, shell| core.connect(now, link, connect, shell))
     }
 
-    /// Ends a run of events: commits and mail leave.
+    /// Ends a run of events: commits and mail leave. What is for sockets leaves after the turns of
+    /// all connections that have bytes now: each is written to once.
     pub(crate) fn end_turn(&self, now: Millis) {
         self.with(|core, shell| {
             core.flush(shell);
@@ -156,8 +165,17 @@ impl WorkerCell {
                 core.flush(shell);
             }
             shell.flush_mail();
-            shell.flush_outgoing();
+            if shell.has_outgoing() {
+                self.writer.borrow().wake_by_ref();
+            }
         });
+    }
+
+    /// Writes what turns have gathered, whenever it is woken.
+    fn poll_write(&self, cx: &Context<'_>) -> Poll<()> {
+        self.writer.borrow_mut().clone_from(cx.waker());
+        self.with(|_, shell| shell.flush_outgoing());
+        Poll::Pending
     }
 
     /// Whether other workers are so far behind that nothing more should be published.
@@ -191,7 +209,7 @@ impl WorkerCell {
         let mut letters = VecDeque::new();
         let mailbox = &self.mailboxes[self.id.index()];
         loop {
-            std::future::poll_fn(|cx| mailbox.poll_take(&mut letters, cx.waker())).await;
+            poll_fn(|cx| mailbox.poll_take(&mut letters, cx.waker())).await;
             while !letters.is_empty() {
                 if self.handle_some(&mut letters).is_break() {
                     return;

@@ -110,8 +110,23 @@ impl Socket {
 
     /// Writes the first pages; whether the socket took anything.
     fn write_pages(&self, bytes: &mut BytePages) -> io::Result<bool> {
+        let Some(page) = bytes.take() else { return Ok(false) };
+        if bytes.is_empty() { self.write_page(page, bytes) } else { self.write_some(page, bytes) }
+    }
+
+    fn write_page(&self, mut page: BytePage, rest: &mut BytePages) -> io::Result<bool> {
+        let written = or_nothing(self.0.try_write(&page))?;
+        if written < page.len() {
+            page.advance_to(written);
+            rest.prepend(page);
+        }
+        Ok(written > 0)
+    }
+
+    fn write_some(&self, first: BytePage, bytes: &mut BytePages) -> io::Result<bool> {
         let mut pages: [Option<BytePage>; WRITE_PAGES_MAX] = [const { None }; WRITE_PAGES_MAX];
-        for page in &mut pages {
+        pages[0] = Some(first);
+        for page in &mut pages[1..] {
             *page = bytes.take();
             if page.is_none() {
                 break;
@@ -123,13 +138,7 @@ impl Socket {
             *slice = IoSlice::new(page);
             count += 1;
         }
-        if count == 0 {
-            return Ok(false);
-        }
-        let written = match self.0.try_write_vectored(&slices[..count]) {
-            Err(error) if is_transient(&error) => 0,
-            result => result?,
-        };
+        let written = or_nothing(self.0.try_write_vectored(&slices[..count]))?;
         let mut taken = written;
         for page in pages.iter_mut().flatten() {
             let part = page.len().min(taken);
@@ -140,6 +149,14 @@ impl Socket {
             bytes.prepend(page);
         }
         Ok(written > 0)
+    }
+}
+
+/// A socket that takes nothing for now took nothing.
+fn or_nothing(written: io::Result<usize>) -> io::Result<usize> {
+    match written {
+        Err(error) if is_transient(&error) => Ok(0),
+        result => result,
     }
 }
 
