@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::Context;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use wasmqtt_core::access::RuleSet;
 use wasmqtt_core::ids::{TenantId, WorkerId};
@@ -179,7 +180,7 @@ fn serve(
     live: &LiveBroker,
     control: &tokio::runtime::Runtime,
 ) -> anyhow::Result<()> {
-    let signal = control.spawn(wait_for_signal());
+    let signal = control.block_on(async { Signals::new() })?;
     let (ended, mut thread_ended) = mpsc::channel(1);
     let mut workers = Vec::new();
     for number in 0..common.workers {
@@ -199,7 +200,7 @@ fn serve(
     announce(&live.listeners)?;
     let result = control.block_on(async {
         tokio::select! {
-            signal = signal => signal.context("waiting for signals"),
+            signal = signal.wait() => Ok(signal),
             _ = thread_ended.recv() => Err(anyhow::anyhow!("a thread of the broker has failed")),
         }
     });
@@ -268,16 +269,25 @@ fn announce(listeners: &[ListenerView]) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn wait_for_signal() -> &'static str {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+/// The signals that end a broker. From its making on they no longer end the process by themselves.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let catch = |kind| signal(kind).context("catching signals");
+        let (terminate, interrupt) =
+            (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?);
+        Ok(Self { terminate, interrupt })
+    }
+
+    async fn wait(mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
     }
 }
 

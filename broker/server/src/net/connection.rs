@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use ntex::codec::Decoder;
-use ntex::io::{Io, RecvError};
+use ntex::io::Io;
 use ntex::util::{Buf, BytesMut};
 use wasmqtt_core::event::{Closed, Event};
 use wasmqtt_core::reason::ReasonCode;
@@ -107,20 +107,18 @@ impl Pump<'_> {
                 }
                 Ok(_) => {}
             }
-            match io.poll_recv_decode(self, cx) {
-                Ok(_) if !self.link.is_open() => return Poll::Ready(None),
-                Ok(_) => return Poll::Pending,
-                Err(RecvError::Decoder(code)) => {
-                    return Poll::Ready(Some(Closed::Refused(code)));
-                }
-                Err(RecvError::WriteBackpressure) => match self.poll_congested(io, cx) {
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(closed)) => return Poll::Ready(Some(closed)),
-                    Poll::Pending => return Poll::Pending,
-                },
-                Err(RecvError::PeerGone(_) | RecvError::KeepAlive) => {
-                    return Poll::Ready(Some(Closed::Network));
-                }
+            if io.is_closed() {
+                return Poll::Ready(Some(Closed::Network));
+            }
+            let more = if io.is_wr_backpressure() {
+                self.poll_congested(io, cx)
+            } else {
+                poll_bytes(io, cx)
+            };
+            match more {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(closed)) => return Poll::Ready(Some(closed)),
+                Poll::Pending => return Poll::Pending,
             }
         }
     }
@@ -144,11 +142,7 @@ impl Pump<'_> {
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(_)) => Poll::Ready(Err(Closed::Network)),
-            Poll::Pending => match io.poll_read_ready(cx) {
-                Poll::Ready(Ok(Some(()))) => Poll::Ready(Ok(())),
-                Poll::Ready(_) => Poll::Ready(Err(Closed::Network)),
-                Poll::Pending => Poll::Pending,
-            },
+            Poll::Pending => poll_bytes(io, cx),
         }
     }
 
@@ -185,6 +179,15 @@ impl Pump<'_> {
         let now = clock::now();
         self.worker.handle(now, Event::Writable(self.link.slot.get()));
         self.worker.end_turn(now);
+    }
+}
+
+/// Asks for more bytes from the client; ready when there are some.
+fn poll_bytes<F>(io: &Io<F>, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+    match io.poll_read_ready(cx) {
+        Poll::Ready(Ok(Some(()))) => Poll::Ready(Ok(())),
+        Poll::Ready(_) => Poll::Ready(Err(Closed::Network)),
+        Poll::Pending => Poll::Pending,
     }
 }
 
