@@ -410,6 +410,89 @@ fn server_aliases_keep_within_the_maximum_of_the_client_3_3_2_11_3_1_2_26_3_1_2_
     });
 }
 
+fn alias_of(publish: &Publish) -> Option<u16> {
+    publish.properties.iter().find_map(|property| match property {
+        Property::TopicAlias(alias) => Some(*alias),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_topic_that_comes_again_comes_by_its_alias_to_each_client_that_takes_one_3_3_2_11() {
+    v5(|case| {
+        let topic = case.topic("a/long/topic/name");
+        let aliasing = |name| case.connect(name).property(Property::TopicAliasMaximum(5));
+        let mut publisher = case.client("p");
+        for qos in 0..=2 {
+            let (mut one, mut two) = (case.open(&aliasing("1")), case.open(&aliasing("2")));
+            let mut without = case.client("3");
+            for client in [&mut one, &mut two, &mut without] {
+                client.subscribe(&topic, qos);
+            }
+            for number in 0..5 {
+                publisher.publish(&topic, number.to_string(), qos);
+                for client in [&mut one, &mut two] {
+                    let got = client.message();
+                    assert_eq!(got.text(), number.to_string());
+                    // The full name until the alias was sent with it.
+                    let name = if number < 2 { &*topic } else { "" };
+                    let alias = (number > 0).then_some(1);
+                    assert_eq!((&*got.topic, alias_of(&got)), (name, alias));
+                }
+                let got = without.message();
+                assert_eq!((&*got.topic, alias_of(&got)), (&*topic, None));
+            }
+        }
+    });
+}
+
+#[test]
+fn aliases_end_with_their_connection_and_what_comes_again_has_its_full_name_3_3_2_7() {
+    v5(|case| {
+        let topic = case.topic("a/long/topic/name");
+        let connect = case.connect("s").persistent().property(Property::TopicAliasMaximum(5));
+        let mut subscriber = case.open(&connect);
+        subscriber.subscribe(&topic, 1);
+        let mut publisher = case.client("p");
+        for number in 0..4 {
+            publisher.publish(&topic, number.to_string(), 1);
+        }
+        let got: Vec<Publish> = (0..4).map(|_| subscriber.receive_publish()).collect();
+        assert_eq!(got[3].topic, "", "by its alias");
+        drop(subscriber);
+        let mut subscriber = case.open(&connect);
+        for _ in 0..4 {
+            let again = subscriber.message();
+            assert!(again.dup && again.topic == topic && alias_of(&again).is_none(), "{again:?}");
+        }
+        publisher.publish(&topic, "new", 1);
+        assert_eq!(subscriber.message().topic, topic);
+    });
+}
+
+#[test]
+fn an_alias_makes_no_packet_longer_than_the_client_takes() {
+    v5(|case| {
+        let topic = case.topic("a/long/topic/name");
+        let mut exact = Publish::new(&topic, "x");
+        let bytes = u32::try_from(exact.encode(case.version).len()).unwrap();
+        let connect = case
+            .connect("s")
+            .property(Property::TopicAliasMaximum(5))
+            .property(Property::MaximumPacketSize(bytes));
+        let mut subscriber = case.open(&connect);
+        subscriber.subscribe(&topic, 0);
+        let mut publisher = case.client("p");
+        for _ in 0..4 {
+            publisher.publish_message(exact.clone());
+            assert_eq!(subscriber.message(), exact, "no room for an alias");
+        }
+        exact.payload.push(b'x');
+        publisher.publish_message(exact);
+        subscriber.assert_quiet();
+    });
+}
+
 #[test]
 fn message_expiry_is_forwarded_and_never_grows_3_3_2_6() {
     v5(|case| {

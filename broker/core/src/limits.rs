@@ -36,6 +36,8 @@ pub struct Limits {
     pub receive_maximum: u16,
     /// Topic Alias Maximum that is told to MQTT 5 clients.
     pub topic_alias_maximum: u16,
+    /// Topics that one MQTT 5 client is sent by Topic Aliases, within the maximum that it accepts.
+    pub topic_aliases_max: u16,
     /// Messages that wait for one session beyond its in-flight window.
     pub queue_messages_max: usize,
     /// Bytes of those messages.
@@ -71,6 +73,7 @@ impl Default for Limits {
             inflight_max: 100,
             receive_maximum: 100,
             topic_alias_maximum: 16,
+            topic_aliases_max: 16,
             queue_messages_max: 100_000,
             queue_bytes_max: 16 << 20,
             line_messages_max: 256,

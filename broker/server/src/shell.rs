@@ -111,7 +111,8 @@ impl Shell for ServerShell {
     }
 
     fn deliver(&mut self, link: &Link, delivery: Delivery<'_>) -> bool {
-        self.outgoing.put(link, |out| encode::publish(out, link.terms, &delivery))
+        let name = |topic: &str| link.naming(topic);
+        self.outgoing.put(link, |out| encode::publish(out, link.terms, &delivery, name))
     }
 
     fn send(&mut self, link: &Link, reply: Reply<'_>) {

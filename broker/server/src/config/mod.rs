@@ -112,6 +112,8 @@ pub(crate) struct Limits {
     pub inflight_max: u16,
     /// QoS 1 and 2 messages that one client may have unacknowledged towards the broker.
     pub receive_maximum: u16,
+    /// Topics that one client is sent by Topic Aliases (MQTT 5), if it takes so many; 0: none.
+    pub topic_aliases_max: u16,
     /// Subscriptions of one session.
     pub subscriptions_max: u32,
     /// A session is kept no longer than this after its connection ended; `u32::MAX`: for ever.
@@ -137,6 +139,7 @@ impl Default for Limits {
             queue_bytes_max: 16 << 20,
             inflight_max: 100,
             receive_maximum: 100,
+            topic_aliases_max: 16,
             subscriptions_max: 10_000,
             session_expiry_seconds_max: u32::MAX,
             keep_alive_seconds_max: 0,
@@ -156,6 +159,7 @@ impl Limits {
             packet_bytes_max: self.packet_bytes_max,
             inflight_max: self.inflight_max,
             receive_maximum: self.receive_maximum,
+            topic_aliases_max: self.topic_aliases_max,
             queue_messages_max: size(self.queue_messages_max.into()),
             queue_bytes_max: size(self.queue_bytes_max),
             subscriptions_max: size(self.subscriptions_max.into()),

@@ -374,6 +374,7 @@ fn limits(mut section: Reader<'_>) -> Limits {
         retained_bytes_max: 0..=1 << 44;
         inflight_max: 1..=u16::MAX;
         receive_maximum: 1..=u16::MAX;
+        topic_aliases_max: 0..=1_024;
         connect_timeout_seconds: 1..=u16::MAX;
         write_timeout_seconds: 1..=u16::MAX;
     }

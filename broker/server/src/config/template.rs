@@ -30,6 +30,7 @@ fn limits() -> String {
         queue_bytes_max ""
         inflight_max "sent to a client, not acknowledged"
         receive_maximum "sent by a client, not acknowledged"
+        topic_aliases_max "topics that a client is sent by a number; 0: none"
         subscriptions_max "of one session"
         session_expiry_seconds_max "4294967295: for ever"
         keep_alive_seconds_max "0: what the client asks for"

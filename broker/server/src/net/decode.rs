@@ -36,6 +36,8 @@ pub(crate) struct Terms {
     pub(crate) version: Version,
     /// Maximum Packet Size of the client, `u32::MAX`: none.
     pub(crate) packet_bytes_max: u32,
+    /// Topic Alias Maximum of the client, within the broker's own bound.
+    pub(crate) topic_aliases_max: u16,
     /// Request Problem Information.
     pub(crate) problem_information: bool,
 }
@@ -324,7 +326,12 @@ pub(crate) fn connect(
             let v3::codec::Packet::Connect(connect) = decode_v3(frame)? else {
                 return Err(ReasonCode::ProtocolError);
             };
-            let terms = Terms { version, packet_bytes_max: u32::MAX, problem_information: false };
+            let terms = Terms {
+                version,
+                packet_bytes_max: u32::MAX,
+                topic_aliases_max: 0,
+                problem_information: false,
+            };
             let clean = connect.clean_session;
             let will = connect.last_will.map(|will| {
                 let message = MessageRef {
@@ -366,6 +373,7 @@ pub(crate) fn connect(
             let terms = Terms {
                 version,
                 packet_bytes_max: connect.max_packet_size.map_or(u32::MAX, |max| max.get()),
+                topic_aliases_max: connect.topic_alias_max,
                 problem_information: connect.request_problem_info,
             };
             let mut will = connect.last_will.as_ref().map(will_v5).transpose()?;

@@ -13,25 +13,56 @@ use wasmqtt_core::limits::Limits;
 use wasmqtt_core::message::QoS;
 use wasmqtt_core::reason::{ReasonCode, Version};
 
+use super::alias::{self, Naming};
 use super::decode::Terms;
 
+/// What the property takes that carries a Topic Alias.
+const ALIAS_BYTES: usize = 3;
+
 /// Writes a PUBLISH; false, and nothing is written, if it is longer than the client accepts
-/// [MQTT-3.1.2-24].
-pub(crate) fn publish(out: &mut Vec<u8>, terms: Terms, delivery: &Delivery<'_>) -> bool {
+/// [MQTT-3.1.2-24], whatever an alias would save: it may have to be sent again without.
+pub(crate) fn publish(
+    out: &mut Vec<u8>,
+    terms: Terms,
+    delivery: &Delivery<'_>,
+    name: impl FnOnce(&str) -> Naming,
+) -> bool {
     let Delivery { message, qos, retain, dup, packet_id, subscription_ids, expiry_seconds } =
         delivery;
-    let (topic, payload) = (message.topic.as_bytes(), message.payload);
-    let mut length = 2 + topic.len() + payload.len() + if packet_id.is_some() { 2 } else { 0 };
+    let mut topic = message.topic.as_bytes();
+    let is_v5 = terms.version.is_v5();
+    let rest = 2 + message.payload.len() + if packet_id.is_some() { 2 } else { 0 };
     let mut properties = 0;
-    if terms.version.is_v5() {
+    if is_v5 {
         properties = message.properties.len() + if expiry_seconds.is_some() { 5 } else { 0 };
         for identifier in *subscription_ids {
             properties += 1 + variable_length(*identifier as usize);
         }
-        length += variable_length(properties) + properties;
     }
-    if 1 + variable_length(length) + length > terms.packet_bytes_max as usize {
+    let remaining = |topic: &[u8], properties: usize| {
+        rest + topic.len() + if is_v5 { variable_length(properties) + properties } else { 0 }
+    };
+    let fits =
+        |length: usize| 1 + variable_length(length) + length <= terms.packet_bytes_max as usize;
+    let mut length = remaining(topic, properties);
+    if !fits(length) {
         return false;
+    }
+    let mut alias = None;
+    let may_alias = terms.topic_aliases_max > 0 && !dup && alias::is_worth_it(message.topic);
+    if may_alias && fits(remaining(topic, properties + ALIAS_BYTES)) {
+        match name(message.topic) {
+            Naming::Name => {}
+            Naming::NameAndAlias(number) => alias = Some(number),
+            Naming::Alias(number) => {
+                alias = Some(number);
+                topic = &[];
+            }
+        }
+    }
+    if alias.is_some() {
+        properties += ALIAS_BYTES;
+        length = remaining(topic, properties);
     }
     out.reserve(5 + length);
     out.push(0x30 | u8::from(*dup) << 3 | (*qos as u8) << 1 | u8::from(*retain));
@@ -43,8 +74,12 @@ pub(crate) fn publish(out: &mut Vec<u8>, terms: Terms, delivery: &Delivery<'_>) 
     if let (Some(packet_id), true) = (packet_id, *qos > QoS::AtMostOnce) {
         out.extend_from_slice(&packet_id.get().to_be_bytes());
     }
-    if terms.version.is_v5() {
+    if is_v5 {
         put_variable(out, properties);
+        if let Some(number) = alias {
+            out.push(0x23);
+            out.extend_from_slice(&number.to_be_bytes());
+        }
         if let Some(seconds) = expiry_seconds {
             out.push(0x02);
             out.extend_from_slice(&seconds.to_be_bytes());
@@ -55,7 +90,7 @@ pub(crate) fn publish(out: &mut Vec<u8>, terms: Terms, delivery: &Delivery<'_>) 
         }
         out.extend_from_slice(message.properties);
     }
-    out.extend_from_slice(payload);
+    out.extend_from_slice(message.payload);
     true
 }
 

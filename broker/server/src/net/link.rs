@@ -1,7 +1,7 @@
 //! A connection's write end, as the worker holds it.
 //! What must not live here: reading.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use ntex::io::IoRef;
@@ -9,6 +9,7 @@ use ntex::task::LocalWaker;
 use wasmqtt_core::ids::ConnSlot;
 use wasmqtt_core::reason::ReasonCode;
 
+use super::alias::{Aliases, Naming};
 use super::decode::Terms;
 use super::encode;
 
@@ -30,6 +31,8 @@ pub(crate) struct Conn {
     reading: Cell<bool>,
     open: Cell<bool>,
     failure: Cell<Option<Failure>>,
+    /// None until a topic came that may have one.
+    aliases: RefCell<Option<Box<Aliases>>>,
     waker: LocalWaker,
 }
 
@@ -58,8 +61,15 @@ impl Conn {
             reading: Cell::new(false),
             open: Cell::new(true),
             failure: Cell::new(None),
+            aliases: RefCell::new(None),
             waker: LocalWaker::new(),
         })
+    }
+
+    /// How the next PUBLISH names its topic [MQTT-3.1.2-26].
+    pub(crate) fn naming(&self, topic: &str) -> Naming {
+        let mut aliases = self.aliases.borrow_mut();
+        aliases.get_or_insert_default().naming(topic, self.terms.topic_aliases_max)
     }
 
     pub(crate) fn is_open(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Bytes to packets and back: listeners, connections, framing, conversion.
 //! What must not live here: what a packet means. ntex is known here and in `worker_loop` only.
 
+pub(crate) mod alias;
 pub(crate) mod connection;
 pub(crate) mod decode;
 pub(crate) mod encode;
