@@ -28,6 +28,7 @@ mod shutdown;
 mod startup;
 mod subscribe;
 mod takeover;
+mod tls;
 mod tour;
 mod unsubscribe;
 mod version_3_1;

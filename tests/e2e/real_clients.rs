@@ -9,7 +9,7 @@ use std::thread;
 
 use crate::support::broker::is_foreign;
 use crate::support::client::DEADLINE;
-use crate::support::{Broker, Instance};
+use crate::support::{Authority, Broker, Instance};
 
 /// Whether this client is installed. Where `CI` is set it has to be.
 fn installed(name: &str, probe: &mut Command) -> bool {
@@ -107,6 +107,44 @@ impl Drop for Subscriber {
 }
 
 const VERSIONS: [&str; 3] = ["mqttv31", "mqttv311", "mqttv5"];
+
+#[test]
+fn mosquitto_pub_and_sub_over_tls_with_and_without_a_certificate() {
+    if !mosquitto() {
+        return;
+    }
+    let authority = Authority::new("root");
+    authority.issue("server");
+    authority.issue("device");
+    let ca = authority.named("ca.crt");
+    let required = authority.tls("server", &format!(", client_ca = \"{ca}\""));
+    let listener = |name: &str, tls: &str| {
+        format!("listeners.{name}={{ bind = \"127.0.0.1:0\", tls = {tls} }}")
+    };
+    let (tls, mutual) =
+        (listener("tls", &authority.tls("server", "")), listener("mutual", &required));
+    let broker = Broker::dev_with(&["--workers", "2", "--set", &tls, "--set", &mutual]);
+    let shown =
+        format!("--cert {} --key {}", authority.named("device.crt"), authority.named("device.key"));
+    for (name, shown) in [("tls", ""), ("mutual", shown.as_str())] {
+        let port = broker.address_of(name).port();
+        let way = format!("-p {port} --cafile {ca} {shown}");
+        for version in VERSIONS {
+            for qos in 0..3 {
+                let topic = format!("tls/{name}/{version}/{qos}");
+                let subscriber =
+                    Subscriber::start(&broker, &format!("{way} -V {version} -q {qos} -t {topic}"));
+                let options = format!("{way} -V {version} -q {qos} -t {topic} -m message");
+                let output = publish(&broker, &options);
+                assert!(output.status.success(), "{output:?}");
+                assert_eq!(subscriber.line_with("message"), "message");
+            }
+        }
+    }
+    let way = format!("-p {} --cafile {ca}", broker.address_of("mutual").port());
+    let output = publish(&broker, &format!("{way} -t tls/none -m message"));
+    assert!(!output.status.success(), "{output:?}");
+}
 
 #[test]
 fn mosquitto_pub_and_sub_at_every_qos_and_version() {

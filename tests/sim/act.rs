@@ -164,6 +164,7 @@ impl World {
                 version: plan.version,
                 clean_start: asked.clean,
                 keep_alive_seconds: asked.keep_alive_seconds,
+                tls: None,
             },
             tenant: TenantId::DEFAULT,
             password: None,

@@ -51,6 +51,43 @@ pub struct ConnectionFacts {
     pub clean_start: bool,
     /// Keep Alive as the client sent it.
     pub keep_alive_seconds: u16,
+    /// What TLS found out; `None` without TLS.
+    pub tls: Option<Box<TlsFacts>>,
+}
+
+/// What a TLS handshake found out about a connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TlsFacts {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub version: &'static str,
+    /// The name by which the client asked for the server (SNI).
+    pub server_name: Option<Box<str>>,
+    /// The client's certificate, from one of the listener's authorities, if it has sent one.
+    pub certificate: Option<CertificateFacts>,
+}
+
+/// What a client's certificate says about it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CertificateFacts {
+    /// CN of the subject, if there is exactly one.
+    pub common_name: Option<Box<str>>,
+    /// Subject Alternative Names, in their order.
+    pub alternative_names: Vec<AlternativeName>,
+    /// SHA-256 of the whole certificate.
+    pub fingerprint_sha256: [u8; 32],
+}
+
+/// A Subject Alternative Name of a certificate (RFC 5280, 4.2.1.6).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum AlternativeName {
+    /// A host's name.
+    Dns(Box<str>),
+    /// A mail address.
+    Email(Box<str>),
+    /// A URI.
+    Uri(Box<str>),
+    /// An IP address.
+    Ip(Box<str>),
 }
 
 /// Who a connection is, as authentication found it.

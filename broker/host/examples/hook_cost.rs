@@ -51,6 +51,7 @@ fn main() {
             version: Version::V5,
             clean_start: true,
             keep_alive_seconds: 60,
+            tls: None,
         }),
         principal: Arc::new(Principal::default()),
     };

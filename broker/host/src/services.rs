@@ -108,6 +108,7 @@ mod tests {
             version: Version::V5,
             clean_start: true,
             keep_alive_seconds: 60,
+            tls: None,
         });
         for _ in 0..calls {
             let connection = Arc::clone(&connection);

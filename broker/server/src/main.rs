@@ -10,6 +10,7 @@ use rustix::fs::Mode;
 
 mod admin;
 mod auth;
+mod certificates;
 mod cli;
 mod clock;
 mod config;

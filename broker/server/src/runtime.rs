@@ -23,13 +23,14 @@ use wasmqtt_store::Authenticator;
 
 use crate::admin;
 use crate::auth::{AuthChain, Step};
+use crate::certificates::{CertificateError, Certificates};
 use crate::clock;
 use crate::config::plan::RunPlan;
 use crate::config::{AuthStep, Config};
 use crate::mailbox::{Letter, Mailbox, WorkerStatus};
 use crate::net::listener::{self, Bound, Gate};
 use crate::plugins::Hooks;
-use crate::service::view::{ListenerView, Status};
+use crate::service::view::{ListenerView, ReloadedView, Status};
 use crate::service::{Live, Parts, Service};
 use crate::worker_loop::{self, Common};
 
@@ -47,8 +48,18 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// # Errors
 /// What keeps it from starting.
 pub(crate) fn run(plan: RunPlan) -> anyhow::Result<()> {
-    let RunPlan { config, dev, instance, directory, hash_pool, engine, plugins, control, origins } =
-        plan;
+    let RunPlan {
+        config,
+        dev,
+        instance,
+        directory,
+        hash_pool,
+        engine,
+        plugins,
+        certificates,
+        control,
+        origins,
+    } = plan;
     raise_file_limit();
     let tenant: Arc<str> = "default".into();
     let workers = config.workers.get();
@@ -57,7 +68,10 @@ pub(crate) fn run(plan: RunPlan) -> anyhow::Result<()> {
     let bound: Vec<Bound> = config
         .listeners
         .iter()
-        .map(|(name, listener)| listener::bind(name, listener, timeout, &by_worker))
+        .map(|(name, listener)| {
+            let tls = certificates.get(name).map(Arc::clone);
+            listener::bind(name, listener, tls, timeout, &by_worker)
+        })
         .collect::<anyhow::Result<_>>()?;
     let hooks = match Hooks::activate(&config, &plugins, &tenant) {
         Ok(hooks) => hooks,
@@ -90,13 +104,14 @@ pub(crate) fn run(plan: RunPlan) -> anyhow::Result<()> {
     });
     let views = bound.iter().map(|bound| ListenerView {
         name: bound.gate.name.to_string(),
-        url: format!("mqtt://{}", bound.address),
+        url: format!("{}://{}", bound.gate.scheme(), bound.address),
     });
     let live = Arc::new(LiveBroker {
         auth: Arc::clone(&common.auth),
         mailboxes,
         workers,
         listeners: views.collect(),
+        certificates,
         started: clock::now(),
     });
     let admin = match (&instance, directory.clone(), hash_pool) {
@@ -177,10 +192,11 @@ fn auth_steps(
 fn serve(
     bound: Vec<Bound>,
     common: &Arc<Common>,
-    live: &LiveBroker,
+    live: &Arc<LiveBroker>,
     control: &tokio::runtime::Runtime,
 ) -> anyhow::Result<()> {
-    let signal = control.block_on(async { Signals::new() })?;
+    let (signal, hangup) =
+        control.block_on(async { anyhow::Ok((Signals::new()?, catch(SignalKind::hangup())?)) })?;
     let (ended, mut thread_ended) = mpsc::channel(1);
     let mut workers = Vec::new();
     for number in 0..common.workers {
@@ -197,6 +213,7 @@ fn serve(
         let accept = move || listener::accept(&bound, &mailboxes, &stop);
         listeners.push(spawn("listener".to_owned(), &ended, accept)?);
     }
+    let reload = control.spawn(reload_on(hangup, Arc::clone(live)));
     announce(&live.listeners)?;
     let result = control.block_on(async {
         tokio::select! {
@@ -204,6 +221,7 @@ fn serve(
             _ = thread_ended.recv() => Err(anyhow::anyhow!("a thread of the broker has failed")),
         }
     });
+    reload.abort();
     tracing::info!("stopping on {}", result.as_ref().unwrap_or(&"a failure"));
     drop(stopping);
     for listener in listeners {
@@ -269,7 +287,22 @@ fn announce(listeners: &[ListenerView]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The signals that end a broker. From its making on they no longer end the process by themselves.
+/// Reads certificates anew whenever somebody asks for it.
+async fn reload_on(mut hangup: Signal, live: Arc<LiveBroker>) {
+    while hangup.recv().await.is_some() {
+        let live = Arc::clone(&live);
+        if tokio::task::spawn_blocking(move || live.reload()).await.is_err() {
+            tracing::error!("reading certificates anew has failed");
+        }
+    }
+}
+
+/// From its making on the signal does not end the process by itself.
+fn catch(kind: SignalKind) -> anyhow::Result<Signal> {
+    signal(kind).context("catching signals")
+}
+
+/// The signals that end a broker.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -277,7 +310,6 @@ struct Signals {
 
 impl Signals {
     fn new() -> anyhow::Result<Self> {
-        let catch = |kind| signal(kind).context("catching signals");
         let (terminate, interrupt) =
             (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?);
         Ok(Self { terminate, interrupt })
@@ -297,6 +329,7 @@ struct LiveBroker {
     mailboxes: Arc<[Mailbox]>,
     workers: u16,
     listeners: Vec<ListenerView>,
+    certificates: BTreeMap<Arc<str>, Arc<Certificates>>,
     started: wasmqtt_core::time::Millis,
 }
 
@@ -328,6 +361,28 @@ impl Live for LiveBroker {
         for mailbox in self.mailboxes.iter() {
             mailbox.post(Letter::Kick { tenant, principal: name.into(), is_gone });
         }
+    }
+
+    fn reload(&self) -> Vec<ReloadedView> {
+        let one = |(name, certificates): (&Arc<str>, &Arc<Certificates>)| {
+            let listener = name.to_string();
+            match certificates.reload() {
+                Ok(words) => {
+                    let warnings: Vec<String> = words.into_iter().map(|(_, word)| word).collect();
+                    for warning in &warnings {
+                        tracing::warn!(listener, "{warning}");
+                    }
+                    tracing::info!(listener, "certificates were read anew");
+                    ReloadedView { listener, error: None, hint: None, warnings }
+                }
+                Err(CertificateError { message, hint, .. }) => {
+                    tracing::error!(listener, "certificates stay as they were: {message}");
+                    let hint = (!hint.is_empty()).then_some(hint);
+                    ReloadedView { listener, error: Some(message), hint, warnings: Vec::new() }
+                }
+            }
+        };
+        self.certificates.iter().map(one).collect()
     }
 
     fn status(&self) -> Status {

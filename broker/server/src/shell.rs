@@ -8,7 +8,7 @@ use wasmqtt_core::action::{Delivery, Observation, Reply, Shell};
 use wasmqtt_core::event::Mail;
 use wasmqtt_core::hook::{
     AuthenticateAnswer, AuthenticateRequest, AuthorizeAnswer, AuthorizeRequest, ChainMask,
-    HookReply, OnPublishRequest, PublishVerdict,
+    ConnectionFacts, HookReply, OnPublishRequest, PublishVerdict,
 };
 use wasmqtt_core::ids::{BatchId, HookToken, TenantId, WorkerId};
 use wasmqtt_core::limits::Limits;
@@ -190,6 +190,9 @@ impl Shell for ServerShell {
                 listener = &*facts.listener,
                 protocol_level = facts.version.level(),
                 session_present,
+                tls = facts.tls.as_ref().map(|tls| tls.version),
+                server_name = facts.tls.as_ref().and_then(|tls| tls.server_name.as_deref()),
+                certificate = certificate_of(facts),
                 "connected"
             ),
             Observation::ConnectRefused { facts, code } => tracing::info!(
@@ -219,4 +222,13 @@ impl Shell for ServerShell {
             }
         }
     }
+}
+
+/// A client's certificate, as a log shows it.
+fn certificate_of(facts: &ConnectionFacts) -> Option<String> {
+    let certificate = facts.tls.as_ref()?.certificate.as_ref()?;
+    let hex: String =
+        certificate.fingerprint_sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+    let name = certificate.common_name.as_deref().unwrap_or("no common name");
+    Some(format!("{name} (SHA-256 {hex})"))
 }

@@ -1,6 +1,7 @@
 //! The broker under test: a child process, or a foreign broker that `WASMQTT_E2E_BROKER` names.
 //! What must not live here: what a chapter expects of it.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
@@ -17,7 +18,10 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A running broker. Dropping it kills the process, and shows its log if the test failed.
 pub(crate) struct Broker {
+    /// Of a listener with MQTT on TCP itself, the last by name; where there is none, of the last.
     pub(crate) address: SocketAddr,
+    /// Where each listener listens, by name.
+    urls: BTreeMap<String, String>,
     process: Option<Process>,
 }
 
@@ -50,7 +54,7 @@ impl Broker {
     /// A throw-away broker with two workers, or the foreign one.
     pub(crate) fn dev() -> Self {
         match foreign() {
-            Some(address) => Self { address, process: None },
+            Some(address) => Self { address, urls: BTreeMap::new(), process: None },
             None => Self::dev_with(&["--workers", "2"]),
         }
     }
@@ -82,8 +86,47 @@ impl Broker {
         ];
         let mut process =
             Process { child, log, lines: Mutex::new(lines), readers, _directory: directory };
-        let address = process.await_ready(arguments);
-        Self { address, process: Some(process) }
+        let urls = process.await_ready(arguments);
+        let addresses = |scheme| {
+            let named = urls.values().filter_map(move |url: &String| url.strip_prefix(scheme));
+            named.filter_map(|address| address.parse().ok()).next_back()
+        };
+        let address = addresses("mqtt://").or_else(|| addresses("mqtts://"));
+        let address = address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
+        Self { address, urls, process: Some(process) }
+    }
+
+    /// What follows `mqtts://` and the like, of the listener of that name.
+    #[track_caller]
+    pub(crate) fn listens_at(&self, listener: &str) -> &str {
+        let url = self.urls.get(listener).unwrap_or_else(|| panic!("no listener `{listener}`"));
+        url.split_once("://").unwrap().1
+    }
+
+    /// The address of the listener of that name.
+    #[track_caller]
+    pub(crate) fn address_of(&self, listener: &str) -> SocketAddr {
+        self.listens_at(listener).parse().unwrap()
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process().child), signal).unwrap();
+    }
+
+    /// Waits until a line of its log holds all of `words`, and returns it.
+    #[track_caller]
+    pub(crate) fn logged(&self, words: &[&str]) -> String {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let log = self.log();
+            let mut lines = log.lines();
+            if let Some(line) = lines.find(|line| words.iter().all(|word| line.contains(word))) {
+                return line.to_owned();
+            }
+            assert!(Instant::now() < deadline, "no line with {words:?} in:\n{log}");
+            thread::park_timeout(Duration::from_millis(5));
+        }
     }
 
     fn process(&self) -> &Process {
@@ -109,8 +152,7 @@ impl Broker {
 
     /// Asks for a graceful shutdown.
     pub(crate) fn terminate(&self) {
-        let pid = Pid::from_child(&self.process().child);
-        kill_process(pid, Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
     }
 
     /// Waits until it has stopped by itself.
@@ -135,9 +177,9 @@ impl Process {
     }
 
     #[track_caller]
-    fn await_ready(&mut self, arguments: &[&str]) -> SocketAddr {
+    fn await_ready(&mut self, arguments: &[&str]) -> BTreeMap<String, String> {
         let deadline = Instant::now() + DEADLINE;
-        let mut address = None;
+        let mut urls = BTreeMap::new();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(line) = self.next_line(left) else {
@@ -146,11 +188,12 @@ impl Process {
                 panic!("{arguments:?} did not get ready:\n{log}");
             };
             if line == "ready" {
-                return address.expect("a line `listening on mqtt://…` before `ready`");
+                assert!(!urls.is_empty(), "a line `listening on …` before `ready`");
+                return urls;
             }
-            if let Some(rest) = line.strip_prefix("listening on mqtt://") {
-                let name = rest.split_whitespace().next().unwrap();
-                address = Some(name.parse().expect("an address behind mqtt://"));
+            if let Some(rest) = line.strip_prefix("listening on ") {
+                let (url, name) = rest.split_once(" (listener ").expect("a listener's name");
+                urls.insert(name.trim_end_matches(')').to_owned(), url.to_owned());
             }
         }
     }

@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::broker::Broker;
 use super::client::Client;
 use super::packet::{Connack, Connect};
+use super::stream::Endpoint;
 use super::wire::Version;
 
 /// Where a case runs: a broker, a version and a prefix of its own for topics and client ids.
 pub(crate) struct Case<'a> {
     pub(crate) broker: &'a Broker,
     pub(crate) version: Version,
+    endpoint: Endpoint,
     prefix: String,
 }
 
@@ -58,7 +60,13 @@ impl<'a> Case<'a> {
     pub(crate) fn new(broker: &'a Broker, version: Version) -> Self {
         static CASES: AtomicU64 = AtomicU64::new(0);
         let number = CASES.fetch_add(1, Ordering::Relaxed);
-        Self { broker, version, prefix: format!("c{}n{number}", std::process::id()) }
+        let prefix = format!("c{}n{number}", std::process::id());
+        Self { broker, version, endpoint: broker.address.into(), prefix }
+    }
+
+    /// The case on another listener of its broker.
+    pub(crate) fn at(broker: &'a Broker, version: Version, endpoint: &Endpoint) -> Self {
+        Self { endpoint: endpoint.clone(), ..Self::new(broker, version) }
     }
 
     /// The case's own client identifier of that name.
@@ -99,12 +107,12 @@ impl<'a> Case<'a> {
     /// Connects and shows the CONNACK, whatever it says.
     #[track_caller]
     pub(crate) fn try_open(&self, connect: &Connect) -> (Client, Connack) {
-        Client::try_connect(self.broker.address, connect)
+        Client::try_connect(&self.endpoint, connect)
     }
 
     /// A connection on which nothing was sent yet.
     pub(crate) fn dial(&self) -> Client {
-        Client::dial(self.broker.address, self.version)
+        Client::dial(&self.endpoint, self.version)
     }
 
     /// A client of that name that subscribes to the case's own filter.

@@ -3,12 +3,12 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::broker::is_foreign;
 use super::packet::{Ack, Connack, Connect, PINGREQ, Packet, Publish, Subscribe, Unsubscribe};
 use super::property::Property;
+use super::stream::{Endpoint, Stream};
 use super::wire::{Version, split_frame};
 
 /// How long an answer may take. Generous, because a loaded machine must not fail a test; what must
@@ -17,7 +17,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// One Network Connection.
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Stream,
     pub(crate) version: Version,
     inbox: Vec<u8>,
     /// Packets that were read while waiting for another one.
@@ -35,16 +35,14 @@ enum Incoming {
 
 impl Client {
     /// A connection on which nothing was sent yet.
-    pub(crate) fn dial(address: SocketAddr, version: Version) -> Self {
-        let stream = TcpStream::connect_timeout(&address, DEADLINE).expect("connection refused");
-        stream.set_nodelay(true).unwrap();
-        stream.set_write_timeout(Some(DEADLINE)).unwrap();
+    pub(crate) fn dial(endpoint: impl Into<Endpoint>, version: Version) -> Self {
+        let stream = Stream::open(&endpoint.into());
         Self { stream, version, inbox: Vec::new(), set_aside: VecDeque::new(), last_packet_id: 0 }
     }
 
     /// Connects and returns the CONNACK, whatever it says.
-    pub(crate) fn try_connect(address: SocketAddr, connect: &Connect) -> (Self, Connack) {
-        let mut client = Self::dial(address, connect.version);
+    pub(crate) fn try_connect(endpoint: impl Into<Endpoint>, connect: &Connect) -> (Self, Connack) {
+        let mut client = Self::dial(endpoint, connect.version);
         client.send(connect.encode());
         let connack = client.connack();
         (client, connack)
@@ -69,18 +67,22 @@ impl Client {
 
     /// How long `try_send` waits for a broker that does not read.
     pub(crate) fn set_write_timeout(&self, wait: Duration) {
-        self.stream.set_write_timeout(Some(wait)).unwrap();
+        self.stream.set_write_timeout(wait);
     }
 
     /// Reads and forgets whatever comes from here on, beside what the test does.
     pub(crate) fn discard_what_comes(&self) {
-        let mut stream = self.stream.try_clone().unwrap();
-        std::thread::spawn(move || std::io::copy(&mut stream, &mut std::io::sink()));
+        self.stream.discard_what_comes();
     }
 
     /// Half-closes: the broker sees the end, this side still reads.
-    pub(crate) fn end_sending(&self) {
-        let _ = self.stream.shutdown(Shutdown::Write);
+    pub(crate) fn end_sending(&mut self) {
+        self.stream.end_sending();
+    }
+
+    /// What the handshake found out; `None` without TLS.
+    pub(crate) fn tls(&self) -> Option<&rustls::ClientConnection> {
+        self.stream.tls()
     }
 
     fn read_until(&mut self, deadline: Instant) -> Incoming {
@@ -94,7 +96,7 @@ impl Client {
             if left.is_zero() {
                 return Incoming::Deadline;
             }
-            self.stream.set_read_timeout(Some(left)).unwrap();
+            self.stream.set_read_timeout(left);
             let mut chunk = vec![0; 64 * 1024];
             match self.stream.read(&mut chunk) {
                 Ok(0) => return self.ended(),
@@ -386,7 +388,7 @@ impl Client {
     #[track_caller]
     pub(crate) fn rest_bytes(&mut self) -> Vec<u8> {
         let mut bytes = std::mem::take(&mut self.inbox);
-        self.stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        self.stream.set_read_timeout(DEADLINE);
         match self.stream.read_to_end(&mut bytes) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 panic!("still open after {DEADLINE:?}, sent {bytes:02x?}")

@@ -64,6 +64,7 @@ mod tests {
             version: Version::V5,
             clean_start: true,
             keep_alive_seconds: 60,
+            tls: None,
         }
     }
 

@@ -229,5 +229,6 @@ pub(crate) fn connection(client_id: &str) -> ConnectionFacts {
         version: Version::V5,
         clean_start: true,
         keep_alive_seconds: 60,
+        tls: None,
     }
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::service::view::{
     AddedRule, CheckAnswer, CheckRequest, NewRuleRequest, NewUserRequest, PasswordRequest,
-    PluginView, RemovedUserView, RuleView, Status, UserView,
+    PluginView, ReloadedView, RemovedUserView, RuleView, Status, UserView,
 };
 use crate::service::{Fault, Service, ServiceError};
 
@@ -53,6 +53,7 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .route("/check", post(check));
     Router::new()
         .route("/v1/status", get(status))
+        .route("/v1/reload", post(reload))
         .route("/v1/plugins", get(plugin_list))
         .nest("/v1/tenants/{tenant}", tenant)
         .fallback(async || ServiceError::new(Fault::NotFound, "no such request"))
@@ -88,6 +89,10 @@ fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, ServiceError> {
 
 async fn status(State(service): Served) -> Answer<Status> {
     service.status().await.map(Json)
+}
+
+async fn reload(State(service): Served) -> Answer<Vec<ReloadedView>> {
+    service.reload().await.map(Json)
 }
 
 async fn plugin_list(State(service): Served) -> Answer<Vec<PluginView>> {

@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Run(Run),
     /// What a running broker is doing
     Status,
+    /// Have a running broker read its certificates anew, as SIGHUP does
+    Reload,
     /// Users, devices and their passwords
     #[command(subcommand)]
     User(User),

@@ -11,6 +11,7 @@ pub(crate) mod failure;
 pub(crate) mod output;
 pub(crate) mod password;
 pub(crate) mod plugin;
+pub(crate) mod reload;
 pub(crate) mod run;
 pub(crate) mod session;
 pub(crate) mod status;
@@ -43,6 +44,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             .map(|()| ExitCode::SUCCESS)
         }
         Command::Status => block_on(status::status(&find(directory)?, json)),
+        Command::Reload => block_on(reload::reload(&find(directory)?, json)),
         Command::User(command) => {
             let directory = find(directory)?;
             block_on(user::run(&directory, command, json)).map(|()| ExitCode::SUCCESS)

@@ -17,7 +17,9 @@ use crate::cli::output::note;
 use crate::config::Config;
 use crate::config::listener::Listener;
 use crate::config::load::{Loaded, load, parse};
-use crate::config::plan::{PlannedPlugin, RunPlan, load_plugins, read_component};
+use crate::config::plan::{
+    PlannedPlugin, RunPlan, load_certificates, load_plugins, read_component,
+};
 use crate::config::{AuthStep, template};
 use crate::instance::{Holder, Instance, InstanceError, Layout, LockState, probe};
 use crate::{logging, runtime};
@@ -48,7 +50,8 @@ fn plan_directory(run: Run, directory: Option<PathBuf>, as_json: bool) -> Result
         Err(error) => return Err(error.into()),
         Ok(LockState::Free | LockState::Command(_)) => None,
     };
-    let loaded = load(&layout.broker_toml(), &run.set)?;
+    let mut loaded = load(&layout.broker_toml(), &run.set)?;
+    let certificates = load_certificates(&mut loaded)?;
     start_logging(&loaded)?;
     let instance = match created {
         Some(mut instance) => {
@@ -70,6 +73,7 @@ fn plan_directory(run: Run, directory: Option<PathBuf>, as_json: bool) -> Result
         hash_pool: Some(Arc::new(hash_pool)),
         engine,
         plugins: plugins.into(),
+        certificates,
         control,
         origins,
     })
@@ -86,8 +90,9 @@ fn plan_dev(run: &Run) -> Result<RunPlan, Failure> {
             return Err(Failure::start(format!("two plugins have the id {}", plugin.name)));
         }
     }
-    let loaded = parse("--dev", dev_toml(run, &plugins), &run.set, Path::new(""))?;
+    let mut loaded = parse("--dev", dev_toml(run, &plugins), &run.set, Path::new(""))?;
     check_dev(&loaded.config)?;
+    let certificates = load_certificates(&mut loaded)?;
     start_logging(&loaded)?;
     let plugins: Vec<PlannedPlugin> = plugins.into_iter().map(|(plugin, _)| plugin).collect();
     let (config, plugins, origins) = load_plugins(loaded, &engine, &plugins)?;
@@ -103,6 +108,7 @@ fn plan_dev(run: &Run) -> Result<RunPlan, Failure> {
         hash_pool: None,
         engine,
         plugins: plugins.into(),
+        certificates,
         control: control_runtime()?,
         origins,
     })

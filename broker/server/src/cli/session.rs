@@ -102,6 +102,14 @@ impl Session {
         self.client.get(path).await
     }
 
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, CallError> {
+        self.client.post(path, body).await
+    }
+
     /// `path` is below the tenant, as in `/users`.
     pub(crate) async fn tenant_get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
         self.client.get(&below(path)).await

@@ -12,16 +12,12 @@ use crate::service::view::Status;
 
 /// Shows what the broker of `directory` does; exit code 1 when none runs.
 pub(crate) async fn status(directory: &Path, as_json: bool) -> Result<ExitCode, Failure> {
-    let layout = Layout::new(directory);
-    let is_free = !matches!(probe(&layout)?, LockState::Broker(_));
-    if is_free {
+    if !is_running(directory)? {
         if as_json {
             json(&serde_json::json!({ "running": false }))?;
             return Ok(ExitCode::FAILURE);
         }
-        let shown = directory.display();
-        return Err(Failure::refused(format!("no broker runs in {shown}"))
-            .hint(format!("start it: wasmqtt run {shown}")));
+        return Err(nobody(directory));
     }
     let session = Session::open(directory, Needs::Directory).await?;
     let status: Status = session.get("/v1/status").await?;
@@ -31,6 +27,18 @@ pub(crate) async fn status(directory: &Path, as_json: bool) -> Result<ExitCode, 
         show(&status)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a broker runs in `directory`.
+pub(super) fn is_running(directory: &Path) -> Result<bool, Failure> {
+    Ok(matches!(probe(&Layout::new(directory))?, LockState::Broker(_)))
+}
+
+/// None does.
+pub(super) fn nobody(directory: &Path) -> Failure {
+    let shown = directory.display();
+    Failure::refused(format!("no broker runs in {shown}"))
+        .hint(format!("start it: wasmqtt run {shown}"))
 }
 
 fn show(status: &Status) -> Result<(), Failure> {

@@ -2,6 +2,7 @@
 //! What must not live here: reading it (`schema`), opening it (`net::listener`).
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 /// One table of `[listeners]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,6 +11,8 @@ pub(crate) struct Listener {
     pub bind: SocketAddr,
     /// What MQTT is carried by.
     pub transport: Transport,
+    /// TLS below it.
+    pub tls: Option<Tls>,
     /// Further connections are closed at once.
     pub connections_max: u32,
 }
@@ -19,6 +22,7 @@ impl Default for Listener {
         Self {
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)),
             transport: Transport::default(),
+            tls: None,
             connections_max: 100_000,
         }
     }
@@ -30,4 +34,40 @@ pub(crate) enum Transport {
     /// The bytes of the socket, or of TLS on it, are MQTT packets.
     #[default]
     Tcp,
+}
+
+/// `listeners.NAME.tls`: the files that it names, in the PEM format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tls {
+    /// The server's certificate, then those that signed it.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Whose certificates clients show; `None`: they are not asked for one.
+    pub clients: Option<ClientCertificates>,
+    /// TLS 1.2 is spoken.
+    pub with_1_2: bool,
+    /// TLS 1.3 is spoken.
+    pub with_1_3: bool,
+}
+
+/// What is asked of clients' certificates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClientCertificates {
+    /// `client_ca`: the authorities that sign them.
+    pub authorities: PathBuf,
+    /// `crl`: what the authorities have revoked.
+    pub revoked: Option<PathBuf>,
+    /// `client_certificate`
+    pub certificate: ClientCertificate,
+}
+
+/// Whether a client must show a certificate. One that it shows must be valid in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) enum ClientCertificate {
+    /// Without one, there is no connection.
+    #[default]
+    Required,
+    /// A client without one is known by what CONNECT says.
+    Optional,
 }

@@ -2,6 +2,7 @@
 //! What must not live here: the start itself.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -11,6 +12,7 @@ use wasmqtt_host::engine::Engine;
 use wasmqtt_host::plugin::Plugin;
 use wasmqtt_store::{Directory, HashPool};
 
+use crate::certificates::{CertificateError, Certificates};
 use crate::config::load::Loaded;
 use crate::config::problem::{Problem, Problems};
 use crate::config::schema::{Hook, Places};
@@ -34,6 +36,8 @@ pub(crate) struct RunPlan {
     pub engine: Engine,
     /// Every plugin that an order names, by name, compiled.
     pub plugins: Arc<[PlannedPlugin]>,
+    /// What listeners' TLS works with, by listener.
+    pub certificates: BTreeMap<Arc<str>, Arc<Certificates>>,
     /// The control runtime.
     pub control: tokio::runtime::Runtime,
     /// To show where something stands that turns out wrong.
@@ -69,6 +73,36 @@ impl Origins {
             problem = problem.help(hint);
         }
         Problems { sources: self.sources, list: vec![problem] }
+    }
+}
+
+/// Reads the files that listeners' TLS needs, and adds to the warnings of `loaded`.
+pub(crate) fn load_certificates(
+    loaded: &mut Loaded,
+) -> Result<BTreeMap<Arc<str>, Arc<Certificates>>, Box<Problems>> {
+    let mut list = Vec::new();
+    let mut ready = BTreeMap::new();
+    for (name, listener) in &loaded.config.listeners {
+        let Some(files) = &listener.tls else { continue };
+        let place = |key| loaded.places.tls.get(name).and_then(|places| places.get(key));
+        match Certificates::new(files.clone()) {
+            Ok((certificates, words)) => {
+                for (key, word) in words {
+                    loaded.warnings.push(at(Problem::warning(word), place(key), "this file"));
+                }
+                ready.insert(Arc::clone(name), Arc::new(certificates));
+            }
+            Err(CertificateError { key, message, hint }) => {
+                let problem = Problem::error(format!("listener `{name}`: {message}"));
+                let problem = if hint.is_empty() { problem } else { problem.help(hint) };
+                list.push(at(problem, place(key), "this file"));
+            }
+        }
+    }
+    if list.is_empty() {
+        Ok(ready)
+    } else {
+        Err(Box::new(Problems { sources: std::mem::take(&mut loaded.sources), list }))
     }
 }
 

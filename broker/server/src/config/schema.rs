@@ -69,13 +69,18 @@ pub(crate) struct Places {
     pub plugins: BTreeMap<Arc<str>, Place>,
     /// Their `config`, where there is one.
     pub configs: BTreeMap<Arc<str>, Place>,
+    /// What listeners' `tls` says, by listener and key.
+    pub tls: BTreeMap<Arc<str>, BTreeMap<&'static str, Place>>,
 }
 
 /// Reads everything; what is wrong is in `found`, and the result is of use only without errors.
 pub(crate) fn read(root: &Table, directory: &Path, found: &Found) -> (Config, Places) {
     let mut reader = Reader::new(String::new(), root, found);
     let mut places = Places::default();
-    let mut config = Config { listeners: listeners::read(&mut reader), ..Config::default() };
+    let mut config = Config {
+        listeners: listeners::read(&mut reader, directory, &mut places),
+        ..Config::default()
+    };
     if let Some(mut section) = reader.section("auth") {
         if let Some(texts) = section.strings("order", "[\"password\"]") {
             config.auth_order = order(&section, Hook::Authenticate, &texts, &mut places);

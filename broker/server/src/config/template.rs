@@ -54,6 +54,18 @@ bind = "{bind}"              # "0.0.0.0:1883": every interface
 # transport = "tcp"
 # connections_max = {connections_max}
 
+# TLS: the files are in the PEM format; paths are relative to this file. `wasmqtt -C DIR reload`, or
+# SIGHUP, reads them anew: connections stay, new ones get what was read.
+# [listeners.mqtts]
+# bind = "0.0.0.0:8883"
+# [listeners.mqtts.tls]
+# certificate = "server.crt"         # the server's own, then those that signed it
+# key = "server.key"
+# client_ca = "clients-ca.crt"       # clients show certificates of these authorities
+# client_certificate = "required"    # or "optional"
+# crl = "revoked.crl"                # one that no list here speaks of is refused too
+# versions = ["1.2", "1.3"]
+
 [auth]
 # Who is asked at CONNECT, in order, until one says yes or no. Nobody says yes: refused.
 # "password": directory.db; "plugin:NAME"; "anonymous": without user name and password.

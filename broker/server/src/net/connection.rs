@@ -20,7 +20,7 @@ use super::frame::{self, packet_type};
 use super::link::Link;
 use super::listener::Accepted;
 use super::opening::{self, Opened};
-use super::socket::Socket;
+use super::socket::{End, Socket};
 
 /// How long a closed connection may take to accept its last bytes.
 const LAST_BYTES: ntex::time::Seconds = ntex::time::Seconds(2);
@@ -36,10 +36,17 @@ pub(crate) async fn serve(accepted: Accepted, worker: Rc<WorkerCell>) {
         Ok(socket) => socket,
         Err(error) => return tracing::warn!("a connection can't be served: {error}"),
     };
+    let end = socket.end();
+    // Once: this task is always the one to wake.
+    poll_fn(|cx| {
+        end.register(cx.waker());
+        Poll::Ready(())
+    })
+    .await;
     // What opening needs should not stay for as long as the connection does.
     match Box::pin(opening::open(socket, peer, &seat.gate, &worker)).await {
-        Some(Opened::Plain(io, link)) => run(&io, &worker, link).await,
-        Some(Opened::Layered(io, link)) => run(&io, &worker, link).await,
+        Some(Opened::Plain(io, link)) => run(&io, &worker, link, &end).await,
+        Some(Opened::Layered(io, link)) => run(&io, &worker, link, &end).await,
         None => {}
     }
     drop(seat);
@@ -59,9 +66,9 @@ async fn finish<F>(io: &Io<F>) {
 
 /// Reads packets until the connection ends, from whichever side; a refused one has no link and
 /// sends none.
-async fn run<F>(io: &Io<F>, worker: &Rc<WorkerCell>, link: Option<Link>) {
+async fn run<F>(io: &Io<F>, worker: &Rc<WorkerCell>, link: Option<Link>, end: &End) {
     if let Some(link) = &link {
-        let pump = Pump { worker, link, bytes_max: worker.packet_bytes_max() };
+        let pump = Pump { worker, link, end, bytes_max: worker.packet_bytes_max() };
         let closed = poll_fn(|cx| pump.poll(io, cx)).await;
         let now = clock::now();
         if let Some(closed) = closed {
@@ -77,6 +84,7 @@ async fn run<F>(io: &Io<F>, worker: &Rc<WorkerCell>, link: Option<Link>) {
 struct Pump<'a> {
     worker: &'a Rc<WorkerCell>,
     link: &'a Link,
+    end: &'a End,
     bytes_max: u32,
 }
 
@@ -105,6 +113,8 @@ impl Pump<'_> {
                     }
                     continue;
                 }
+                // No packet is left, and none can come.
+                Ok(_) if self.end.is_here() => return Poll::Ready(Some(Closed::Network)),
                 Ok(_) => {}
             }
             if io.is_closed() {

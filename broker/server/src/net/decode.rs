@@ -10,7 +10,7 @@ use ntex::codec::Decoder;
 use ntex::util::BytesMut;
 use ntex_mqtt::{v3, v5};
 use wasmqtt_core::event::{Connect, Packet, Publish, SubscribeFilter};
-use wasmqtt_core::hook::ConnectionFacts;
+use wasmqtt_core::hook::{ConnectionFacts, TlsFacts};
 use wasmqtt_core::ids::TenantId;
 use wasmqtt_core::message::{Message, MessageRef, QoS};
 use wasmqtt_core::properties::PublishProperties;
@@ -28,6 +28,7 @@ pub(crate) struct Origin {
     pub(crate) tenant_name: Arc<str>,
     pub(crate) listener: Arc<str>,
     pub(crate) peer: Box<str>,
+    pub(crate) tls: Option<Box<TlsFacts>>,
 }
 
 /// What CONNECT tells about the connection itself.
@@ -305,7 +306,7 @@ pub(crate) fn connect(
         return Ok((connect, Terms { version, ..terms }));
     }
     let zero_expiry = strict::check_connect(frame.body, version)?;
-    let Origin { tenant, tenant_name, listener, peer } = origin;
+    let Origin { tenant, tenant_name, listener, peer, tls } = origin;
     let facts = |client_id: &str, username: Option<&str>, clean_start, keep_alive_seconds| {
         ConnectionFacts {
             tenant: tenant_name,
@@ -316,6 +317,7 @@ pub(crate) fn connect(
             version,
             clean_start,
             keep_alive_seconds,
+            tls,
         }
     };
     match version {

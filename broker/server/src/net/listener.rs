@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
+use crate::certificates::Certificates;
 use crate::config::listener::{Listener, Transport};
 use crate::mailbox::{Letter, Mailbox};
 
@@ -30,6 +31,8 @@ pub(crate) struct Gate {
     pub(crate) name: Arc<str>,
     /// What MQTT is carried by.
     pub(crate) transport: Transport,
+    /// For TLS below it.
+    pub(crate) tls: Option<Arc<Certificates>>,
     /// From accept to a whole CONNECT.
     pub(crate) connect_timeout_seconds: u16,
     connections_max: u32,
@@ -65,6 +68,14 @@ impl Gate {
         Some(Seat { gate: Arc::clone(self), worker })
     }
 
+    /// How its addresses begin.
+    pub(crate) fn scheme(&self) -> &'static str {
+        match (self.transport, &self.tls) {
+            (Transport::Tcp, None) => "mqtt",
+            (Transport::Tcp, Some(_)) => "mqtts",
+        }
+    }
+
     /// Its connections.
     pub(crate) fn connections(&self) -> u32 {
         self.connections.load(Ordering::Acquire)
@@ -86,6 +97,7 @@ pub(crate) struct Bound {
 pub(crate) fn bind(
     name: &Arc<str>,
     listener: &Listener,
+    tls: Option<Arc<Certificates>>,
     connect_timeout_seconds: u16,
     by_worker: &Arc<[AtomicU32]>,
 ) -> anyhow::Result<Bound> {
@@ -95,6 +107,7 @@ pub(crate) fn bind(
     let gate = Arc::new(Gate {
         name: Arc::clone(name),
         transport: listener.transport,
+        tls,
         connect_timeout_seconds,
         connections_max: listener.connections_max,
         connections: AtomicU32::new(0),

@@ -11,3 +11,4 @@ pub(crate) mod listener;
 pub(crate) mod opening;
 pub(crate) mod socket;
 pub(crate) mod strict;
+pub(crate) mod tls;

@@ -3,8 +3,11 @@
 //! What must not live here: packets after CONNECT (`connection`), where sockets come from
 //! (`listener`).
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use ntex::codec::Decoder;
 use ntex::io::{Base, Io, Sealed};
@@ -21,7 +24,8 @@ use super::encode;
 use super::frame;
 use super::link::{Conn, Link};
 use super::listener::{Gate, Peer};
-use super::socket::Socket;
+use super::socket::{End, Socket};
+use super::tls::{self, Failure};
 
 /// A connection after its first packet; without a link if it was refused, and is to be closed when
 /// its last bytes have left. Layers of the transport are behind one type: nobody asks for more of
@@ -30,7 +34,6 @@ pub(crate) enum Opened {
     /// MQTT on the socket itself.
     Plain(Io<Base>, Option<Link>),
     /// MQTT on something that is on the socket.
-    #[expect(dead_code, reason = "every transport of the configuration is on the socket itself")]
     Layered(Io<Sealed>, Option<Link>),
 }
 
@@ -42,8 +45,15 @@ pub(crate) async fn open(
     worker: &Rc<WorkerCell>,
 ) -> Option<Opened> {
     let timeout = ntex::time::Seconds(gate.connect_timeout_seconds);
+    let end = socket.end();
     let io = Io::new(socket, worker.stream_config());
-    match ntex::time::timeout(timeout, layers(io, peer, gate, worker)).await {
+    let mut layers = pin!(layers(io, peer, gate, worker, &end));
+    // All that came is taken before the end counts: if more is needed then, it does not come.
+    let opened = poll_fn(|cx| {
+        let polled = layers.as_mut().poll(cx);
+        if polled.is_pending() && end.is_here() { Poll::Ready(None) } else { polled }
+    });
+    match ntex::time::timeout(timeout, opened).await {
         Ok(opened) => opened,
         Err(()) => {
             tracing::debug!(listener = &*gate.name, "closed: no CONNECT in time");
@@ -52,17 +62,45 @@ pub(crate) async fn open(
     }
 }
 
-async fn layers(io: Io<Base>, peer: Peer, gate: &Gate, worker: &Rc<WorkerCell>) -> Option<Opened> {
-    let origin = Origin {
+async fn layers(
+    io: Io<Base>,
+    peer: Peer,
+    gate: &Gate,
+    worker: &Rc<WorkerCell>,
+    end: &Rc<End>,
+) -> Option<Opened> {
+    let mut origin = Origin {
         tenant: TenantId::DEFAULT,
         tenant_name: "default".into(),
         listener: Arc::clone(&gate.name),
         peer: peer.to_string().into(),
+        tls: None,
     };
-    match gate.transport {
-        Transport::Tcp => {
-            let link = connect(&io, worker, origin).await;
-            Some(Opened::Plain(io, link))
+    let Some(certificates) = &gate.tls else {
+        return match gate.transport {
+            Transport::Tcp => {
+                let link = connect(&io, worker, origin).await;
+                Some(Opened::Plain(io, link))
+            }
+        };
+    };
+    match tls::accept(io, certificates.current(), end).await {
+        Ok(io) => {
+            origin.tls = Some(Box::new(io.filter().facts()));
+            match gate.transport {
+                Transport::Tcp => {
+                    let link = connect(&io, worker, origin).await;
+                    Some(Opened::Layered(io.seal(), link))
+                }
+            }
+        }
+        Err(failure) => {
+            let (listener, peer) = (&*gate.name, &*origin.peer);
+            match failure {
+                Failure::Gone => tracing::debug!(peer, listener, "no TLS: {failure}"),
+                Failure::Tls(_) => tracing::info!(peer, listener, "no TLS: {failure}"),
+            }
+            None
         }
     }
 }
@@ -108,6 +146,18 @@ fn refuse<F>(io: &Io<F>, version: Version, code: ReasonCode) {
     }
 }
 
+/// What somebody seems to want who does not begin with CONNECT.
+fn not_connect(bytes: &[u8]) -> &'static str {
+    match bytes {
+        [0x16, 0x03, ..] => "the client speaks TLS, this listener does not",
+        [b'P', b'R', b'O', b'X', ..] | [b'\r', b'\n', b'\r', b'\n', ..] => {
+            "a PROXY header from an address that is not in `trusted_proxies`"
+        }
+        [b'G', b'E', b'T', ..] => "the client speaks HTTP, this listener does not",
+        _ => "the first packet is not a CONNECT",
+    }
+}
+
 /// Cuts the first frame, which must be CONNECT, decided from its first byte.
 struct First {
     bytes_max: u32,
@@ -120,7 +170,10 @@ impl Decoder for First {
     fn decode(&self, source: &mut BytesMut) -> Result<Option<Self::Item>, Self::Error> {
         match source.first() {
             Some(0x10) => {}
-            Some(_) => return Err((None, ReasonCode::ProtocolError)), // [MQTT-3.1.0-1]
+            Some(_) => {
+                tracing::debug!("closed: {}", not_connect(source));
+                return Err((None, ReasonCode::ProtocolError)); // [MQTT-3.1.0-1]
+            }
             None => return Ok(None),
         }
         let frame = frame::cut(source, self.bytes_max).map_err(|code| (None, code))?;

@@ -5,13 +5,15 @@
 //! bytes, keep two tasks, and read once more to learn that nothing is left. This one reads into a
 //! buffer that the thread's sockets share and copies what came; a short read says enough.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice};
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use ntex::io::{Handle, IoContext, IoStream, IoTaskStatus, Readiness};
+use ntex::task::LocalWaker;
 use ntex::util::{BytePage, BytePages, BytesMut};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -32,9 +34,44 @@ thread_local! {
     static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES_MAX].into());
 }
 
+/// Whether a client will send nothing more: its socket, or a layer on it, said so. What came
+/// before is handled, and answered: a client may end its side and go on to read.
+#[derive(Default)]
+pub(crate) struct End {
+    is_here: Cell<bool>,
+    waker: LocalWaker,
+}
+
+impl fmt::Debug for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("End").field(&self.is_here).finish()
+    }
+}
+
+impl End {
+    /// Whether it has come.
+    pub(crate) fn is_here(&self) -> bool {
+        self.is_here.get()
+    }
+
+    /// It has.
+    pub(crate) fn come(&self) {
+        self.is_here.set(true);
+        self.waker.wake();
+    }
+
+    /// Has that task look again when it comes.
+    pub(crate) fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+}
+
 /// A connected socket.
 #[derive(Debug)]
-pub(crate) struct Socket(TcpStream);
+pub(crate) struct Socket {
+    stream: TcpStream,
+    end: Rc<End>,
+}
 
 impl Socket {
     /// Registers the socket, which is in non-blocking mode, with this thread's reactor.
@@ -42,20 +79,28 @@ impl Socket {
     /// # Errors
     /// The system's, when it takes no more.
     pub(crate) fn new(socket: std::net::TcpStream) -> io::Result<Self> {
-        TcpStream::from_std(socket).map(Self)
+        Ok(Self { stream: TcpStream::from_std(socket)?, end: Rc::default() })
+    }
+
+    /// Where it says that nothing more comes.
+    pub(crate) fn end(&self) -> Rc<End> {
+        Rc::clone(&self.end)
     }
 
     /// Reads what is there, until the connection has enough to do.
     fn poll_read(&self, stream: &IoContext, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            if let Err(error) = ready!(self.0.poll_read_ready(cx)) {
+            if self.end.is_here() {
+                return Poll::Pending; // what is left to write is written
+            }
+            if let Err(error) = ready!(self.stream.poll_read_ready(cx)) {
                 stream.stop(Some(error));
                 return Poll::Ready(());
             }
-            let status = READ.with_borrow_mut(|buffer| match self.0.try_read(buffer) {
+            let status = READ.with_borrow_mut(|buffer| match self.stream.try_read(buffer) {
                 Ok(0) => {
-                    stream.stop(None);
-                    IoTaskStatus::Stop
+                    self.end.come();
+                    IoTaskStatus::Pause
                 }
                 Ok(count) => {
                     let is_all = count < buffer.len();
@@ -84,13 +129,13 @@ impl Socket {
     /// Tells the reactor that there is nothing to read until the system says so again.
     fn has_read_all(&self) {
         let nothing = || Err::<(), _>(ErrorKind::WouldBlock.into());
-        let _ = self.0.try_io(Interest::READABLE, nothing); // the error is the message
+        let _ = self.stream.try_io(Interest::READABLE, nothing); // the error is the message
     }
 
     /// Writes as long as the socket takes it.
     fn poll_write(&self, stream: &IoContext, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            if let Err(error) = ready!(self.0.poll_write_ready(cx)) {
+            if let Err(error) = ready!(self.stream.poll_write_ready(cx)) {
                 stream.stop(Some(error));
                 return Poll::Ready(());
             }
@@ -115,7 +160,7 @@ impl Socket {
     }
 
     fn write_page(&self, mut page: BytePage, rest: &mut BytePages) -> io::Result<bool> {
-        let written = or_nothing(self.0.try_write(&page))?;
+        let written = or_nothing(self.stream.try_write(&page))?;
         if written < page.len() {
             page.advance_to(written);
             rest.prepend(page);
@@ -138,7 +183,7 @@ impl Socket {
             *slice = IoSlice::new(page);
             count += 1;
         }
-        let written = or_nothing(self.0.try_write_vectored(&slices[..count]))?;
+        let written = or_nothing(self.stream.try_write_vectored(&slices[..count]))?;
         let mut taken = written;
         for page in pages.iter_mut().flatten() {
             let part = page.len().min(taken);
@@ -215,7 +260,7 @@ async fn run(socket: Rc<Socket>, stream: IoContext) {
     })
     .await;
     if !stream.is_stopped() {
-        poll_fn(|cx| match ready!(socket.0.poll_write_ready(cx)) {
+        poll_fn(|cx| match ready!(socket.stream.poll_write_ready(cx)) {
             Ok(()) => match socket.write(&stream) {
                 IoTaskStatus::Stop => Poll::Ready(()),
                 IoTaskStatus::Io => {

@@ -151,6 +151,7 @@ impl Checker {
             version: Version::V5,
             clean_start: true,
             keep_alive_seconds: 60,
+            tls: None,
         })
     }
 }

@@ -20,7 +20,7 @@ pub(crate) mod view;
 
 use view::{
     AddedRule, CheckAnswer, CheckRequest, NewRuleRequest, NewUserRequest, PasswordRequest,
-    PluginView, RemovedUserView, RuleView, Status, UserView,
+    PluginView, ReloadedView, RemovedUserView, RuleView, Status, UserView,
 };
 
 /// The running broker, told of what changed and asked what it does.
@@ -31,6 +31,8 @@ pub(crate) trait Live: Send + Sync {
     fn principal_changed(&self, tenant: TenantId, name: &str, is_gone: bool);
     /// What it does at this moment.
     fn status(&self) -> Status;
+    /// Reads what listeners' TLS needs anew. One whose files can't be used keeps what it had.
+    fn reload(&self) -> Vec<ReloadedView>;
 }
 
 /// Who is at fault, and so what an HTTP client and a script are told.
@@ -156,6 +158,13 @@ impl Service {
         let nobody = || ServiceError::new(Fault::NotFound, "no broker runs here");
         let live = self.live.as_ref().map(Arc::clone).ok_or_else(nobody)?;
         aside(move || Ok(live.status())).await
+    }
+
+    /// Reads files anew that may have changed: certificates.
+    pub(crate) async fn reload(&self) -> Result<Vec<ReloadedView>, ServiceError> {
+        let nobody = || ServiceError::new(Fault::NotFound, "no broker runs here");
+        let live = self.live.as_ref().map(Arc::clone).ok_or_else(nobody)?;
+        aside(move || Ok(live.reload())).await
     }
 
     /// Every user, by name.

@@ -37,6 +37,19 @@ pub(crate) struct ListenerView {
     pub url: String,
 }
 
+/// A listener whose certificates were read anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ReloadedView {
+    /// Its name in the configuration.
+    pub listener: String,
+    /// Why it keeps what it had; `None`: new connections get what was read.
+    pub error: Option<String>,
+    /// What to do about the error.
+    pub hint: Option<String>,
+    /// Worth a word.
+    pub warnings: Vec<String>,
+}
+
 /// A user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct UserView {

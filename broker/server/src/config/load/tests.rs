@@ -59,7 +59,10 @@ fn each_default_in_the_created_file_is_the_default() {
             if is_setting { inner } else { line }
         })
         .collect();
-    let loaded = read(&uncommented.join("\n"), &[]).unwrap();
+    let mut loaded = read(&uncommented.join("\n"), &[]).unwrap();
+    // What is no default but an example.
+    let example = loaded.config.listeners.remove("mqtts").unwrap();
+    assert!(example.tls.is_some_and(|tls| tls.clients.is_some_and(|one| one.revoked.is_some())));
     let plain = Config {
         access_order: vec![AccessStep::Rules],
         plugins: Default::default(),
@@ -167,7 +170,7 @@ fn an_unknown_key_is_refused_with_a_suggestion() {
    · ─┬─
    ·  ╰── not a known key
    ╰────
-  help: did you mean `bind`? known keys: bind, connections_max, transport
+  help: did you mean `bind`? known keys: bind, connections_max, tls, transport
 "#,
     );
 }

@@ -1,0 +1,140 @@
+//! Where a broker listens, and a connection to it: what the bytes of a client travel on.
+//! What must not live here: MQTT.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+
+use super::client::DEADLINE;
+
+/// A listener, as a client sees it.
+#[derive(Clone, Debug)]
+pub(crate) enum Endpoint {
+    Tcp(SocketAddr),
+    #[expect(dead_code, reason = "no listener is on a path")]
+    Unix(PathBuf),
+    /// With what a client knows and shows; the server is `localhost`.
+    Tls(SocketAddr, Arc<ClientConfig>),
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address)
+    }
+}
+
+impl From<&Self> for Endpoint {
+    fn from(endpoint: &Self) -> Self {
+        endpoint.clone()
+    }
+}
+
+/// A connection.
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Stream {
+    pub(crate) fn open(endpoint: &Endpoint) -> Self {
+        let tcp = |address| {
+            let stream = TcpStream::connect_timeout(address, DEADLINE).expect("connection refused");
+            stream.set_nodelay(true).unwrap();
+            stream
+        };
+        let stream = match endpoint {
+            Endpoint::Tcp(address) => Self::Tcp(tcp(address)),
+            Endpoint::Unix(path) => {
+                Self::Unix(UnixStream::connect(path).expect("connection refused"))
+            }
+            Endpoint::Tls(address, config) => {
+                let name = ServerName::try_from("localhost").unwrap();
+                let session = ClientConnection::new(Arc::clone(config), name).unwrap();
+                Self::Tls(Box::new(StreamOwned::new(session, tcp(address))))
+            }
+        };
+        stream.set_write_timeout(DEADLINE);
+        stream
+    }
+
+    pub(crate) fn set_read_timeout(&self, wait: Duration) {
+        match self {
+            Self::Tcp(stream) => stream.set_read_timeout(Some(wait)),
+            Self::Unix(stream) => stream.set_read_timeout(Some(wait)),
+            Self::Tls(stream) => stream.sock.set_read_timeout(Some(wait)),
+        }
+        .unwrap();
+    }
+
+    pub(crate) fn set_write_timeout(&self, wait: Duration) {
+        match self {
+            Self::Tcp(stream) => stream.set_write_timeout(Some(wait)),
+            Self::Unix(stream) => stream.set_write_timeout(Some(wait)),
+            Self::Tls(stream) => stream.sock.set_write_timeout(Some(wait)),
+        }
+        .unwrap();
+    }
+
+    /// Half-closes: the broker sees the end, this side still reads.
+    pub(crate) fn end_sending(&mut self) {
+        let _ = match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+            Self::Tls(stream) => {
+                stream.conn.send_close_notify();
+                let _ = stream.flush();
+                stream.sock.shutdown(Shutdown::Write)
+            }
+        };
+    }
+
+    /// Reads and forgets whatever comes from here on, beside what the test does.
+    pub(crate) fn discard_what_comes(&self) {
+        let Self::Tcp(stream) = self else { panic!("only what is on TCP itself is discarded") };
+        let mut stream = stream.try_clone().unwrap();
+        std::thread::spawn(move || io::copy(&mut stream, &mut io::sink()));
+    }
+
+    /// What the handshake found out; `None` without TLS.
+    pub(crate) fn tls(&self) -> Option<&ClientConnection> {
+        match self {
+            Self::Tls(stream) => Some(&stream.conn),
+            Self::Tcp(_) | Self::Unix(_) => None,
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(bytes),
+            Self::Unix(stream) => stream.read(bytes),
+            Self::Tls(stream) => stream.read(bytes),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.flush(),
+            Self::Unix(stream) => stream.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
+}
