@@ -180,7 +180,8 @@ impl Decoder for First {
         let Some(frame) = frame else { return Ok(None) };
         let version = frame::connect_version(frame).map_err(|code| {
             // [MQTT-3.1.2-2]: answered in the words of the newest version that may be meant.
-            let is_3 = frame.body.get(6).is_none_or(|level| *level < 5) || frame.body[1] == 6;
+            let is_3 =
+                frame.body.get(6).is_none_or(|level| *level & 0x7f < 5) || frame.body[1] == 6;
             let known = (code == ReasonCode::UnsupportedProtocolVersion).then_some(if is_3 {
                 Version::V311
             } else {

@@ -31,7 +31,7 @@ const WILL: Section = section(&[0x01, 0x02, 0x03, 0x08, 0x09, 0x18, 0x26]);
 const SUBSCRIBE: Section = section(&[0x0b, 0x26]);
 const UNSUBSCRIBE: Section = section(&[0x26]);
 const ACKNOWLEDGEMENT: Section = section(&[0x1f, 0x26]);
-const DISCONNECT: Section = section(&[0x11, 0x1c, 0x1f, 0x26]);
+const DISCONNECT: Section = section(&[0x11, 0x1f, 0x26]);
 const AUTH: Section = section(&[0x15, 0x16, 0x1f, 0x26]);
 
 /// Bytes that are walked field by field; every step fails on what is not there.
@@ -233,7 +233,11 @@ pub(crate) fn check_filters(
 pub(crate) fn check_ending(body: &[u8], version: Version, is_auth: bool) -> Result<(), ReasonCode> {
     let mut walk = Walk(body);
     if version.is_v5() && !body.is_empty() {
-        walk.byte()?;
+        let code = walk.byte()?;
+        let is_of_client = matches!(code, 0x00 | 0x04 | 0x80..=0x83 | 0x90 | 0x93..=0x99); // [MQTT-3.14.2-1]
+        if !is_auth && !is_of_client {
+            return Err(ReasonCode::ProtocolError);
+        }
         if !walk.0.is_empty() {
             walk.properties(version, if is_auth { AUTH } else { DISCONNECT })?;
         }
