@@ -2,7 +2,7 @@
 //! What must not live here: anything else.
 
 use std::sync::OnceLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use wasmqtt_core::time::Millis;
 
@@ -16,7 +16,12 @@ pub(crate) fn now() -> Millis {
 }
 
 /// Seconds since 1970-01-01T00:00:00Z.
-#[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub(crate) fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    unix_time().as_secs()
+}
+
+/// Time since 1970-01-01T00:00:00Z.
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+pub(crate) fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -12,6 +12,7 @@ mod admin;
 mod auth;
 mod certificates;
 mod cli;
+mod client;
 mod clock;
 mod config;
 mod instance;

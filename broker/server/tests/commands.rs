@@ -290,3 +290,59 @@ fn a_database_of_a_newer_version_is_refused_and_left_alone() {
     }
     assert_eq!(fs::read(&path).unwrap(), bytes);
 }
+
+#[test]
+fn client_options_that_cannot_be_are_refused_before_anything_is_connected() {
+    let directory = tempfile::tempdir().unwrap();
+    let check = |words: &[&str], error: &str| {
+        let ran = run(directory.path(), words);
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{words:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(error), "{words:?}: {}", ran.stderr);
+    };
+    check(&["pub", "-m", "x"], "which topic?");
+    check(&["pub", "-t", "a/+", "-m", "x"], "wildcards are for subscriptions only");
+    check(&["pub", "-t", "a"], "<--message <MESSAGE>|--file <FILE>|--stdin-file");
+    check(&["pub", "-t", "a", "-m", "x", "-n"], "cannot be used with");
+    check(&["pub", "-t", "a", "-f", "missing"], "can't read missing: No such file");
+    check(&["pub", "-t", "a", "-m", "x", "-q", "3"], "3 is not in 0..=2");
+    check(&["pub", "-t", "a", "-m", "x", "-V", "4"], "invalid value '4'");
+    check(&["pub", "-t", "a", "-m", "x", "-L", "http://a"], "http:// is not one of mqtt://");
+    check(&["pub", "-t", "a", "-m", "x", "-L", "mqtt://a", "-h", "b"], "cannot be used with");
+    check(&["pub", "-t", "a", "-m", "x", "-c"], "--id <ID>");
+    check(&["pub", "-t", "a", "-m", "x", "-V", "3.1.1", "-P", "y"], "a password needs a user");
+    check(&["pub", "-t", "a", "-m", "x", "--cert", "y"], "--key <FILE>");
+    check(&["pub", "-t", "a", "-m", "x", "--cafile", "missing"], "missing: ");
+    check(&["pub", "-t", "a", "-m", "x", "--will-qos", "1"], "--will-topic <TOPIC>");
+    check(&["pub", "-t", "a", "-m", "x", "-D", "will", "content-type", "y"], "there is no Will");
+    check(&["pub", "-t", "a", "-m", "x", "-D", "publish", "colour", "y"], "publish can have");
+    let property = ["-D", "publish", "content-type", "y", "-V", "3.1"];
+    check(&[&["pub", "-t", "a", "-m", "x"], &property[..]].concat(), "only MQTT 5 has properties");
+    check(&["-C", "b", "pub", "-t", "a", "-m", "x"], "-C DIR is not for pub, sub and bench");
+    check(&["sub"], "which topics?");
+    check(&["sub", "-t", "a#"], "`#` must be the whole level");
+    check(&["sub", "-t", "a", "-F", "%z"], "%z is no field");
+    check(&["sub", "-t", "a", "-F", "%t", "--json"], "--json and -F exclude each other");
+    check(&["sub", "-t", "a", "-C", "0"], "0 is not in 1..");
+    check(&["sub", "-t", "a", "-W", "soon"], "not a number of seconds");
+    check(&["sub", "-t", "a", "-V", "3.1.1", "--no-local"], "only MQTT 5 has --no-local");
+    check(&["bench", "pub", "-c", "0"], "0 is not in 1..");
+    check(&["bench", "pub", "--rate", "1", "-I", "1"], "cannot be used with");
+}
+
+/// `-h` is the host in these commands, `-C` a count, `-V` a version.
+#[test]
+fn the_letters_of_the_client_commands_are_mosquittos() {
+    let directory = tempfile::tempdir().unwrap();
+    let words = ["sub", "-h", "host.invalid", "-t", "a", "-C", "1", "-V", "mqttv311", "-W", "60"];
+    let ran = run(directory.path(), &words);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(ran.stderr.starts_with("error: host host.invalid is not known"), "{}", ran.stderr);
+    for command in
+        [&["pub"][..], &["sub"], &["bench", "pub"], &["bench", "sub"], &["bench", "conn"]]
+    {
+        let ran = run(directory.path(), &[command, &["--help"]].concat());
+        assert_eq!(ran.code, 0);
+        assert!(ran.stdout.contains("Examples:"), "{}", ran.stdout);
+        assert!(ran.stdout.contains("Exit codes:"), "{}", ran.stdout);
+    }
+}

@@ -5,6 +5,7 @@ pub(crate) mod authority;
 pub(crate) mod broker;
 pub(crate) mod case;
 pub(crate) mod client;
+pub(crate) mod console;
 pub(crate) mod instance;
 pub(crate) mod packet;
 pub(crate) mod property;

@@ -5,6 +5,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) mod bench;
+pub(crate) mod clients;
+
+use bench::Bench;
+use clients::{EXIT_CODES, PUB_EXAMPLES, Publish, SUB_EXAMPLES, Subscribe};
+
 /// An MQTT broker whose authentication, access control and transforms are sandboxed WebAssembly
 /// plugins.
 #[derive(Debug, Parser)]
@@ -13,7 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     version,
     arg_required_else_help = true,
     after_help = "Exit codes: 0 done (and for `acl check`: allowed) · 1 refused or failed · 2 wrong usage, \
-configuration or start-up.\nTry it: wasmqtt run --dev"
+configuration or start-up · 27 `sub -W` waited in vain.\nTry it: wasmqtt run --dev"
 )]
 pub(crate) struct Arguments {
     /// The broker's directory, for every command but `create` and `run`
@@ -47,6 +53,15 @@ pub(crate) enum Command {
     /// Plugins
     #[command(subcommand)]
     Plugin(Plugin),
+    /// Publish messages, as mosquitto_pub does
+    #[command(disable_help_flag = true, after_help = format!("{PUB_EXAMPLES}\n{EXIT_CODES}"))]
+    Pub(Box<Publish>),
+    /// Subscribe and print what comes, as mosquitto_sub does
+    #[command(disable_help_flag = true, after_help = format!("{SUB_EXAMPLES}\n{EXIT_CODES}"))]
+    Sub(Box<Subscribe>),
+    /// Load a server with clients and say what it did
+    #[command(subcommand)]
+    Bench(Box<Bench>),
 }
 
 /// `create DIR`

@@ -32,6 +32,17 @@ impl Failure {
         Self { exit: 2, ..Self::refused(error) }
     }
 
+    /// Exit code 27, as mosquitto_sub has it: the time is over.
+    pub(crate) fn timed_out(error: impl Display) -> Self {
+        Self { exit: 27, ..Self::refused(error) }
+    }
+
+    /// With some words behind the error.
+    pub(crate) fn more(mut self, words: &str) -> Self {
+        self.error.push_str(words);
+        self
+    }
+
     /// What to do about it.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

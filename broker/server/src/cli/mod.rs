@@ -6,15 +6,20 @@ use std::process::ExitCode;
 
 pub(crate) mod acl;
 pub(crate) mod arguments;
+pub(crate) mod bench;
+pub(crate) mod client;
 pub(crate) mod create;
 pub(crate) mod failure;
+pub(crate) mod format;
 pub(crate) mod output;
 pub(crate) mod password;
 pub(crate) mod plugin;
+pub(crate) mod publish;
 pub(crate) mod reload;
 pub(crate) mod run;
 pub(crate) mod session;
 pub(crate) mod status;
+pub(crate) mod subscribe;
 pub(crate) mod user;
 
 use arguments::{Arguments, Command, Plugin};
@@ -53,6 +58,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             let directory = find(directory)?;
             block_on(acl::run(&directory, command, json))
         }
+        Command::Pub(arguments) => block_on(publish::run(*arguments, directory)),
+        Command::Sub(arguments) => block_on(subscribe::run(*arguments, directory, json)),
+        Command::Bench(command) => bench::run(*command, directory, json),
     }
 }
 

@@ -4,6 +4,9 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::FileType;
+use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::cli::failure::Failure;
@@ -36,6 +39,36 @@ fn written(result: io::Result<()>) -> Result<(), Failure> {
     }
 }
 
+/// Waits until nobody reads a pipe on stdout any more, as after `| head`; for ever where stdout is
+/// something else.
+pub(crate) async fn reader_gone() {
+    let is_pipe = rustix::fs::fstat(io::stdout())
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_fifo());
+    let (sender, gone) = tokio::sync::oneshot::channel();
+    if is_pipe {
+        // The thread ends with the process.
+        std::thread::spawn(move || {
+            let stdout = io::stdout();
+            let mut pipe = [PollFd::new(&stdout, PollFlags::empty())];
+            loop {
+                match poll(&mut pipe, None) {
+                    Ok(_) => {
+                        // Who does not wait any more need not be told.
+                        let _ = sender.send(());
+                        return;
+                    }
+                    Err(Errno::INTR) => {}
+                    Err(_) => return,
+                }
+            }
+        });
+        if gone.await.is_ok() {
+            return;
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
 /// Columns as wide as their widest cell, under their headings.
 pub(crate) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> String {
     let mut widths = headings.map(|heading| heading.chars().count());
@@ -57,6 +90,19 @@ pub(crate) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -
 
 /// Unix seconds as `2026-01-31 09:30 UTC`.
 pub(crate) fn utc(seconds: i64) -> String {
+    let [year, month, day, hour, minute, _] = calendar(seconds);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
+}
+
+/// Unix seconds as `2026-01-31T09:30:00Z`, with that fraction.
+pub(crate) fn iso(seconds: i64, microseconds: Option<u32>) -> String {
+    let [year, month, day, hour, minute, second] = calendar(seconds);
+    let fraction = microseconds.map_or_else(String::new, |fraction| format!(".{fraction:06}"));
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
+}
+
+/// Year, month, day, hour, minute, second in UTC.
+fn calendar(seconds: i64) -> [i64; 6] {
     let (days, second_of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     // Days to a date in the proleptic Gregorian calendar, by eras of 400 years that begin in March.
     let since = days + 719_468;
@@ -68,8 +114,7 @@ pub(crate) fn utc(seconds: i64) -> String {
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
     let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute) = (second_of_day / 3_600, second_of_day % 3_600 / 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
+    [year, month, day, second_of_day / 3_600, second_of_day % 3_600 / 60, second_of_day % 60]
 }
 
 /// Seconds as `3 d 4 h`, `5 min 6 s`: the two largest units.

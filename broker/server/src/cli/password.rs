@@ -28,7 +28,17 @@ pub(crate) fn read(from: &PasswordFrom, name: &str) -> Result<String, Failure> {
     Ok(password)
 }
 
-fn first_line(input: impl Read) -> Result<String, Failure> {
+/// The password that `name` has; asked for on the terminal.
+pub(crate) fn ask_once(name: &str) -> Result<String, Failure> {
+    let Ok(terminal) = OpenOptions::new().read(true).write(true).open("/dev/tty") else {
+        return Err(Failure::start("there is no terminal to ask for the password on")
+            .hint("give it by --password-file FILE or the variable WASMQTT_PASSWORD"));
+    };
+    ask(&terminal, &format!("Password for {name}: "))
+}
+
+/// What stands in the first line.
+pub(crate) fn first_line(input: impl Read) -> Result<String, Failure> {
     let most = u64::try_from(PASSWORD_BYTES_MAX + 3).unwrap_or(u64::MAX);
     let mut line = Vec::new();
     BufReader::new(input.take(most))
