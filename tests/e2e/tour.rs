@@ -7,8 +7,8 @@
 //! - `cargo run … --` and paths that end in `/wasmqtt` are the binary of this build;
 //! - preparation of the machine (PREPARATION) is taken as done;
 //! - port 1883 is a free one: it is replaced where it stands and added where it is meant;
-//! - what the reader leaves running in another terminal (`wasmqtt run`, a `mosquitto_sub` that does
-//!   not end by itself) is put into the background; `wasmqtt run` is waited for.
+//! - what the reader leaves running in another terminal (`wasmqtt run`, a `wasmqtt sub` that does not
+//!   end by itself) is put into the background; `wasmqtt run` is waited for.
 //!
 //! A line must succeed, unless its comment (`# …`) has one of the words `refused`, `denied`,
 //! `fails`: then it must fail, or say so.
@@ -79,12 +79,12 @@ fn adapted(line: &str, port: u16) -> String {
         text.insert_str(end, &option);
     }
     if !named {
-        for client in ["mosquitto_pub ", "mosquitto_sub "] {
+        for client in ["wasmqtt pub ", "wasmqtt sub ", "mosquitto_pub ", "mosquitto_sub "] {
             text = text.replace(client, &format!("{client}-p {port} "));
         }
     }
     let lasting = text.starts_with("wasmqtt run")
-        || text.starts_with("mosquitto_sub")
+        || ["wasmqtt sub", "mosquitto_sub"].iter().any(|client| text.starts_with(client))
             && !["-C ", "-W ", "-E"].iter().any(|end| text.contains(end));
     if lasting && !text.ends_with('&') {
         text.push_str(" &");
@@ -212,5 +212,7 @@ fn lines_are_adapted_to_this_build_and_a_free_port() {
     check("mosquitto_pub -t a -m b # refused", "mosquitto_pub -p 2000 -t a -m b # refused");
     check("mosquitto_sub -p 1883 -t a -C 1", "mosquitto_sub -p 2000 -t a -C 1");
     check("mosquitto_sub -t a", "mosquitto_sub -p 2000 -t a &");
+    check("./target/release/wasmqtt sub -t a", "wasmqtt sub -p 2000 -t a &");
+    check("wasmqtt pub -t a -m b  # refused", "wasmqtt pub -p 2000 -t a -m b # refused");
     check("target/release/wasmqtt -C demo acl list", "wasmqtt -C demo acl list");
 }
