@@ -32,6 +32,7 @@ mod startup;
 mod subscribe;
 mod takeover;
 mod tls;
+mod topics;
 mod tour;
 mod unsubscribe;
 mod version_3_1;

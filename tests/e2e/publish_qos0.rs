@@ -447,6 +447,24 @@ fn a_topic_that_comes_again_comes_by_its_alias_to_each_client_that_takes_one_3_3
 }
 
 #[test]
+fn the_broker_uses_no_more_aliases_than_its_own_bound() {
+    v5(|case| {
+        let connect = case.connect("s").property(Property::TopicAliasMaximum(u16::MAX));
+        let mut subscriber = case.open(&connect);
+        subscriber.subscribe(&case.topic("#"), 0);
+        let mut publisher = case.client("p");
+        let mut highest = 0;
+        for number in 0..40 {
+            for _ in 0..3 {
+                publisher.publish(&case.topic(&format!("topic/{number}")), "x", 0);
+                highest = highest.max(alias_of(&subscriber.message()).unwrap_or(0));
+            }
+        }
+        assert_eq!(highest, 16);
+    });
+}
+
+#[test]
 fn aliases_end_with_their_connection_and_what_comes_again_has_its_full_name_3_3_2_7() {
     v5(|case| {
         let topic = case.topic("a/long/topic/name");

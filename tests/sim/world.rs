@@ -67,6 +67,7 @@ impl World {
             shared: Arc::clone(&shared),
             limits: scenario.limits.clone(),
             access: scenario.judge.access.clone().into(),
+            topics: Arc::default(),
         };
         let workers: Vec<_> = (0..scenario.workers).map(|id| Worker::new(setup(id))).collect();
         let facts = scenario.clients.iter().enumerate().map(|(index, plan)| ClientFacts {

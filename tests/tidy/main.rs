@@ -16,6 +16,7 @@ const CORE_ORDER: &[&str] = &[
     "time",
     "limits",
     "topic",
+    "rewrite",
     "reason",
     "properties",
     "message",

@@ -126,6 +126,15 @@ pub enum Observation<'a> {
         /// Why.
         code: ReasonCode,
     },
+    /// A subscription that the operator arranged for every client did not come about for one.
+    AutoSubscribeRefused {
+        /// The connection.
+        facts: &'a ConnectionFacts,
+        /// The filter, as it was arranged if it can't be this client's.
+        filter: &'a str,
+        /// Why.
+        code: ReasonCode,
+    },
     /// A message did not fit a session's queue, or was too large for its client.
     Dropped {
         /// The receiver.

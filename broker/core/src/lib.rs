@@ -13,6 +13,7 @@ pub mod ordering;
 pub mod properties;
 pub mod reason;
 pub mod retained;
+pub mod rewrite;
 pub mod router;
 pub mod session;
 pub mod store;

@@ -13,6 +13,12 @@ pub const RETAINED_PURGE_MAX: usize = 1_000;
 /// Filters of one SUBSCRIBE packet; further ones are refused.
 pub const SUBSCRIBE_FILTERS_MAX: usize = 1_000;
 
+/// Rules that rewrite topics: each name is held against them one after the other.
+pub const REWRITES_MAX: usize = 100;
+
+/// Subscriptions that are made for each client when it connects.
+pub const AUTO_SUBSCRIBE_MAX: usize = 100;
+
 /// Bytes of the topics that one worker remembers, with their match sets.
 pub const ROUTES_BYTES_MAX: usize = 64 << 20;
 

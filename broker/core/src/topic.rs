@@ -102,6 +102,13 @@ pub struct Levels<'a> {
     rest: Option<&'a str>,
 }
 
+impl<'a> Levels<'a> {
+    /// The levels that have not come yet, as they stand in the topic; none if all have.
+    pub(crate) const fn rest(&self) -> Option<&'a str> {
+        self.rest
+    }
+}
+
 impl<'a> Iterator for Levels<'a> {
     type Item = &'a str;
 

@@ -7,6 +7,8 @@
 
 use std::rc::Rc;
 
+use wasmqtt_core::router::traffic::Count;
+
 use crate::net::link::Link;
 
 /// Gathered bytes for one connection beyond which they are written: its socket may be full.
@@ -67,6 +69,8 @@ impl Outgoing {
         let result = encode(&mut self.bytes);
         let end = self.bytes.len();
         if end > start {
+            link.traffic.add(Count::PacketsSent, 1);
+            link.traffic.add(Count::BytesSent, (end - start) as u64);
             self.add(link, start, end);
         }
         result

@@ -97,6 +97,8 @@ pub(crate) fn run(plan: RunPlan) -> anyhow::Result<()> {
         shared,
         limits: Arc::new(config.limits.core()),
         access: Arc::clone(&hooks.access),
+        topics: Arc::new(config.topics.core()),
+        response_information: config.topics.response_information.clone(),
         rules: vec![(TenantId::DEFAULT, rules)],
         mailboxes: Arc::clone(&mailboxes),
         auth: Arc::new(chain),

@@ -13,6 +13,7 @@ use wasmqtt_core::hook::{
 use wasmqtt_core::ids::{BatchId, HookToken, TenantId, WorkerId};
 use wasmqtt_core::limits::Limits;
 use wasmqtt_core::reason::ReasonCode;
+use wasmqtt_core::router::traffic::Count;
 use wasmqtt_core::store::Op;
 
 use crate::auth::AuthChain;
@@ -26,6 +27,8 @@ use crate::plugins::WorkerHooks;
 pub(crate) struct ServerShell {
     id: WorkerId,
     limits: Arc<Limits>,
+    /// What clients that ask for it may begin their response topics with.
+    response_information: Option<Arc<str>>,
     mailboxes: Arc<[Mailbox]>,
     outboxes: Vec<Vec<Letter>>,
     outgoing: Outgoing,
@@ -40,6 +43,7 @@ impl ServerShell {
     pub(crate) fn new(
         id: WorkerId,
         limits: Arc<Limits>,
+        response_information: Option<Arc<str>>,
         mailboxes: Arc<[Mailbox]>,
         auth: Arc<AuthChain>,
         hooks: WorkerHooks,
@@ -47,7 +51,18 @@ impl ServerShell {
         let outboxes = mailboxes.iter().map(|_| Vec::new()).collect();
         let (has_mail, persisted) = (false, VecDeque::new());
         let outgoing = Outgoing::default();
-        Self { id, limits, mailboxes, outboxes, outgoing, has_mail, persisted, auth, hooks }
+        Self {
+            id,
+            limits,
+            response_information,
+            mailboxes,
+            outboxes,
+            outgoing,
+            has_mail,
+            persisted,
+            auth,
+            hooks,
+        }
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -112,12 +127,19 @@ impl Shell for ServerShell {
 
     fn deliver(&mut self, link: &Link, delivery: Delivery<'_>) -> bool {
         let name = |topic: &str| link.naming(topic);
-        self.outgoing.put(link, |out| encode::publish(out, link.terms, &delivery, name))
+        let is_sent =
+            self.outgoing.put(link, |out| encode::publish(out, link.terms, &delivery, name));
+        if is_sent {
+            link.traffic.add(Count::PublishesSent, 1);
+        }
+        is_sent
     }
 
     fn send(&mut self, link: &Link, reply: Reply<'_>) {
-        let limits = &self.limits;
-        if self.outgoing.put(link, |out| encode::reply(out, link.terms, &reply, limits)) {
+        let (limits, information) = (&self.limits, self.response_information.as_deref());
+        let encode =
+            |out: &mut Vec<u8>| encode::reply(out, link.terms, &reply, limits, information);
+        if self.outgoing.put(link, encode) {
             return;
         }
         tracing::info!(
@@ -215,6 +237,13 @@ impl Shell for ServerShell {
                 topic,
                 code = format_args!("{:#04x}", code as u8),
                 "denied: {}",
+                code.text()
+            ),
+            Observation::AutoSubscribeRefused { facts, filter, code } => tracing::info!(
+                client_id = &*facts.client_id,
+                filter,
+                code = format_args!("{:#04x}", code as u8),
+                "not subscribed, as [[auto_subscribe]] says: {}",
                 code.text()
             ),
             Observation::Dropped { client_id, topic, code } => {

@@ -16,12 +16,13 @@ use ntex::util::BytePageSize;
 use wasmqtt_core::action::AccessOrder;
 use wasmqtt_core::event::{Connect, Event};
 use wasmqtt_core::hook::HookAnswer;
-use wasmqtt_core::ids::{ConnSlot, WorkerId};
+use wasmqtt_core::ids::{ConnSlot, TenantId, WorkerId};
 use wasmqtt_core::limits::Limits;
 use wasmqtt_core::reason::ReasonCode;
 use wasmqtt_core::router::Shared;
+use wasmqtt_core::router::traffic::Traffic;
 use wasmqtt_core::time::Millis;
-use wasmqtt_core::worker::{Setup, Worker};
+use wasmqtt_core::worker::{Setup, TopicSettings, Worker};
 
 use crate::auth::AuthChain;
 use crate::clock;
@@ -48,7 +49,9 @@ pub(crate) struct Common {
     pub(crate) shared: Arc<Shared>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) access: AccessOrder,
-    pub(crate) rules: Vec<(wasmqtt_core::ids::TenantId, Arc<wasmqtt_core::access::RuleSet>)>,
+    pub(crate) topics: Arc<TopicSettings>,
+    pub(crate) response_information: Option<Arc<str>>,
+    pub(crate) rules: Vec<(TenantId, Arc<wasmqtt_core::access::RuleSet>)>,
     pub(crate) mailboxes: Arc<[Mailbox]>,
     pub(crate) auth: Arc<AuthChain>,
     pub(crate) hooks: Hooks,
@@ -60,6 +63,7 @@ pub(crate) struct WorkerCell {
     shell: RefCell<ServerShell>,
     mailboxes: Arc<[Mailbox]>,
     auth: Arc<AuthChain>,
+    shared: Arc<Shared>,
     id: WorkerId,
     /// Connections that wait until other workers have caught up.
     stalled: RefCell<Vec<Link>>,
@@ -112,10 +116,12 @@ fn start(id: WorkerId, common: &Common) -> Rc<WorkerCell> {
         shared: Arc::clone(&common.shared),
         limits: Limits::clone(&common.limits),
         access: Arc::clone(&common.access),
+        topics: Arc::clone(&common.topics),
     };
     let mut shell = ServerShell::new(
         id,
         Arc::clone(&common.limits),
+        common.response_information.clone(),
         Arc::clone(&common.mailboxes),
         Arc::clone(&common.auth),
         common.hooks.for_worker(),
@@ -129,6 +135,7 @@ fn start(id: WorkerId, common: &Common) -> Rc<WorkerCell> {
         shell: RefCell::new(shell),
         mailboxes: Arc::clone(&common.mailboxes),
         auth: Arc::clone(&common.auth),
+        shared: Arc::clone(&common.shared),
         id,
         stalled: RefCell::default(),
         writer: RefCell::new(Waker::noop().clone()),
@@ -197,6 +204,17 @@ impl WorkerCell {
     /// Packets' bound in bytes.
     pub(crate) fn packet_bytes_max(&self) -> u32 {
         self.shell.borrow().limits().packet_bytes_max
+    }
+
+    /// Topics that one client is sent by Topic Aliases.
+    pub(crate) fn topic_aliases_max(&self) -> u16 {
+        self.shell.borrow().limits().topic_aliases_max
+    }
+
+    /// What this worker counts of a tenant.
+    pub(crate) fn traffic(&self, tenant: TenantId) -> Arc<Traffic> {
+        let tenant = self.shared.tenant(tenant);
+        tenant.map_or_else(Arc::default, |tenant| tenant.traffic(self.id))
     }
 
     /// What the streams of its connections are made with.

@@ -3,6 +3,7 @@
 
 pub mod routes;
 pub mod shared;
+pub mod traffic;
 pub mod tree;
 
 pub use routes::{Route, RouteRef, Routes};

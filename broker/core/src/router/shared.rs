@@ -1,7 +1,7 @@
 //! What all workers share of a tenant: subscriptions, retained messages, who owns which session.
 //! What must not live here: anything that one worker alone needs; no call here blocks for long.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use hashbrown::{HashMap, HashSet};
@@ -11,6 +11,7 @@ use crate::ids::{SessionId, SessionSlot, TenantId, WorkerId};
 use crate::limits::RETAINED_PURGE_MAX;
 use crate::message::QoS;
 use crate::retained::Retained;
+use crate::router::traffic::{Count, Traffic};
 use crate::router::tree::Tree;
 use crate::store::SubscriptionOptions;
 use crate::time::Millis;
@@ -183,6 +184,10 @@ pub struct TenantShared {
     tree: RwLock<Tree<Subscriber, Subscription>>,
     retained: RwLock<Retained>,
     directory: Mutex<HashMap<Arc<str>, Owner, foldhash::fast::RandomState>>,
+    /// By worker, as far as they were asked for.
+    traffic: Mutex<Vec<Arc<Traffic>>>,
+    connections: AtomicUsize,
+    dropped: AtomicU64,
 }
 
 impl TenantShared {
@@ -194,7 +199,53 @@ impl TenantShared {
             tree: RwLock::default(),
             retained: RwLock::default(),
             directory: Mutex::default(),
+            traffic: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            dropped: AtomicU64::new(0),
         }
+    }
+
+    /// What a worker counts of this tenant.
+    #[must_use]
+    pub fn traffic(&self, worker: WorkerId) -> Arc<Traffic> {
+        let mut traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
+        while traffic.len() <= worker.index() {
+            traffic.push(Arc::default());
+        }
+        Arc::clone(&traffic[worker.index()])
+    }
+
+    /// What all workers counted.
+    #[must_use]
+    pub fn count(&self, count: Count) -> u64 {
+        let traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
+        traffic.iter().map(|traffic| traffic.get(count)).sum()
+    }
+
+    /// A client is connected, or is no longer.
+    pub fn connection_changed(&self, is_connected: bool) {
+        if is_connected {
+            self.connections.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Clients that are connected.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Messages were dropped on their way to sessions.
+    pub fn add_dropped(&self, messages: u64) {
+        self.dropped.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// Messages that were dropped on their way to sessions.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
     }
 
     /// Changes with every subscription that comes, goes or moves; a match set that was made at a
@@ -307,6 +358,13 @@ impl Shared {
     #[must_use]
     pub fn tenant(&self, id: TenantId) -> Option<Arc<TenantShared>> {
         self.tenants.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// All tenants.
+    #[must_use]
+    pub fn tenants(&self) -> Vec<Arc<TenantShared>> {
+        let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        tenants.values().cloned().collect()
     }
 
     /// Forgets retained messages that have expired, a bounded number at a time.

@@ -80,6 +80,7 @@ impl<S: Shell> Worker<S> {
         if was == Phase::Live {
             let id = conn.id;
             shell.observe(Observation::Disconnected { id, facts: &conn.facts, code });
+            conn.tenant.connection_changed(false);
         }
         let (facts, principal) = (Arc::clone(&conn.facts), Arc::clone(&conn.principal));
         let Some(session) = self.sessions.get_mut(place) else {
@@ -97,7 +98,12 @@ impl<S: Shell> Worker<S> {
         }
         session.live = None;
         session.closing = Some(slot);
-        self.counters.messages_dropped += session.state.outbound.detach() as u64;
+        let dropped = session.state.outbound.detach() as u64;
+        let tenant = session.state.tenant;
+        self.count_dropped(tenant, dropped);
+        let Some(session) = self.sessions.get_mut(place) else {
+            return;
+        };
         let publisher = session.state.id;
         let ends = session.state.expiry_seconds == 0;
         if ends {

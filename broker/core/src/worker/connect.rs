@@ -1,6 +1,7 @@
 //! CONNECT: who is it, may its Will be, which session does it get [MQTT 3.1].
 //! What must not live here: how a session moves between workers (`moves`).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::action::{ConnAck, Observation, Reply, Shell};
@@ -9,7 +10,7 @@ use crate::hook::{
     AccessAction, AuthenticateAnswer, AuthenticateRequest, Denial, HookReply, Principal,
 };
 use crate::ids::{ConnId, ConnSlot, SessionId, SessionSlot};
-use crate::message::Message;
+use crate::message::{Message, MessageRef};
 use crate::reason::ReasonCode;
 use crate::router::Owner;
 use crate::session::SessionState;
@@ -18,6 +19,7 @@ use crate::time::Millis;
 
 use super::access::{Access, After, Decisions, Object};
 use super::commit::{self, fault_code};
+use super::publish::rewritten;
 use super::{Connection, FastMap, Live, Parked, ParkedFor, Phase, Session, Waiter, Worker};
 
 /// What CONNECT asked for, until it is granted.
@@ -41,8 +43,19 @@ impl<S: Shell> Worker<S> {
         connect: Connect,
         shell: &mut S,
     ) -> ConnSlot {
-        let Connect { mut facts, tenant, password, will, session_expiry_seconds, receive_maximum } =
-            connect;
+        let Connect {
+            mut facts,
+            tenant,
+            password,
+            mut will,
+            session_expiry_seconds,
+            receive_maximum,
+        } = connect;
+        if let Some(will) = &mut will
+            && let Cow::Owned(topic) = rewritten(&self.topics, will.message.topic())
+        {
+            will.message = Message::new(MessageRef { topic: &topic, ..will.message.as_ref() });
+        }
         self.next_conn += 1;
         let id = ConnId::new(self.id, self.next_conn);
         let is_assigned = facts.client_id.is_empty();
@@ -454,9 +467,11 @@ impl<S: Shell> Worker<S> {
         let (facts, principal) = (&conn.facts, &conn.principal);
         let id = conn.id;
         shell.observe(Observation::Connected { id, facts, principal, session_present });
+        conn.tenant.connection_changed(true);
         let place = conn.session;
         self.drain(now, place, shell);
         shell.set_reading(&link, true);
+        self.auto_subscribe(now, slot, shell);
     }
 }
 

@@ -7,10 +7,10 @@ use smallvec::SmallVec;
 
 use crate::action::{Delivery, Observation, Reply, Shell};
 use crate::event::Mail;
-use crate::ids::{ConnSlot, MessageId, PacketId, SessionId, SessionSlot};
+use crate::ids::{ConnSlot, MessageId, PacketId, SessionId, SessionSlot, TenantId};
 use crate::message::{Message, MessageRef, QoS, SharedMessage};
 use crate::reason::ReasonCode;
-use crate::router::{MatchSet, Target};
+use crate::router::{MatchSet, Shared, Target};
 use crate::session::outbound::{Acknowledged, Next};
 use crate::session::{Queued, SessionState};
 use crate::store::Op;
@@ -47,7 +47,7 @@ impl<S: Shell> Worker<S> {
     }
 
     /// Gives a message to everyone in a match set, here and on other workers.
-    fn deliver_set(
+    pub(super) fn deliver_set(
         &mut self,
         now: Millis,
         message: MessageRef<'_>,
@@ -91,7 +91,12 @@ impl<S: Shell> Worker<S> {
                     counters: &mut self.counters,
                     shell,
                 };
+                let dropped = out.counters.messages_dropped;
                 out.give(now, session, target, message, kept, id);
+                if out.counters.messages_dropped != dropped {
+                    let dropped = out.counters.messages_dropped - dropped;
+                    add_dropped(&self.shared, session.state.tenant, dropped);
+                }
                 if session.state.outbound.queued() > 0
                     && let Some(live) = &session.live
                     && let Some(conn) = self.conns.get_mut(live.conn)
@@ -115,7 +120,10 @@ impl<S: Shell> Worker<S> {
             counters: &mut self.counters,
             shell,
         };
+        let dropped = out.counters.messages_dropped;
         out.drain(now, session);
+        let dropped = out.counters.messages_dropped - dropped;
+        add_dropped(&self.shared, session.state.tenant, dropped);
         if let Some(live) = &session.live
             && let Some(conn) = self.conns.get_mut(live.conn)
         {
@@ -144,10 +152,19 @@ impl<S: Shell> Worker<S> {
             counters: &mut self.counters,
             shell,
         };
+        let dropped = out.counters.messages_dropped;
         for queued in messages {
             let id = session.state.id;
             out.queue(session, id, queued);
         }
+        let dropped = out.counters.messages_dropped - dropped;
+        add_dropped(&self.shared, session.state.tenant, dropped);
+    }
+
+    /// Counts messages that were dropped on their way to a session of that tenant.
+    pub(super) fn count_dropped(&mut self, tenant: TenantId, messages: u64) {
+        self.counters.messages_dropped += messages;
+        add_dropped(&self.shared, tenant, messages);
     }
 
     pub(super) fn handle_puback(
@@ -234,6 +251,14 @@ impl<S: Shell> Worker<S> {
         if state.outbound.has_next() {
             self.drain(now, conn.session, shell);
         }
+    }
+}
+
+fn add_dropped(shared: &Shared, tenant: TenantId, messages: u64) {
+    if messages > 0
+        && let Some(tenant) = shared.tenant(tenant)
+    {
+        tenant.add_dropped(messages);
     }
 }
 

@@ -2,6 +2,7 @@
 //! What must not live here: what a single kind of event does; that is in the files beside.
 
 mod access;
+pub mod auto_subscribe;
 mod close;
 mod commit;
 mod connect;
@@ -14,6 +15,7 @@ pub mod order;
 mod publish;
 mod retain;
 mod subscribe;
+mod sys;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -30,6 +32,7 @@ use crate::ids::{ConnId, ConnSlot, HookToken, SessionSlot, TenantId, WorkerId};
 use crate::limits::Limits;
 use crate::ordering::Line;
 use crate::reason::ReasonCode;
+use crate::rewrite::Rewrites;
 use crate::router::{RouteRef, Routes, Shared, TenantShared};
 use crate::session::SessionState;
 use crate::session::will::Will;
@@ -37,6 +40,7 @@ use crate::time::Millis;
 use crate::topic::TopicFilter;
 
 use access::Decisions;
+use auto_subscribe::AutoSubscribe;
 use commit::Commits;
 use connect::PendingConnect;
 use entry::Entry;
@@ -58,6 +62,19 @@ pub struct Setup {
     pub limits: Limits,
     /// The access order.
     pub access: AccessOrder,
+    /// What the operator arranged about topics.
+    pub topics: Arc<TopicSettings>,
+}
+
+/// What an operator arranges about topics.
+#[derive(Debug, Default)]
+pub struct TopicSettings {
+    /// Names that are rewritten; none: nothing is looked for.
+    pub rewrites: Option<Rewrites>,
+    /// Subscriptions that every client gets.
+    pub auto_subscribe: Vec<AutoSubscribe>,
+    /// How often `$SYS` is published, 0: never.
+    pub sys_interval_seconds: u32,
 }
 
 /// What a worker counted since it began.
@@ -84,6 +101,9 @@ pub struct Worker<S: Shell> {
     shared: Arc<Shared>,
     limits: Limits,
     access: AccessOrder,
+    topics: Arc<TopicSettings>,
+    /// Of the worker that publishes `$SYS`.
+    sys: Option<sys::Clock>,
     rules: FastMap<TenantId, Arc<RuleSet>>,
     /// Changes whenever remembered access decisions are void.
     generation: u32,
@@ -208,7 +228,9 @@ impl<S: Shell> Worker<S> {
     /// A worker without connections.
     #[must_use]
     pub fn new(setup: Setup) -> Self {
-        let Setup { id, workers, seed, shared, limits, access } = setup;
+        let Setup { id, workers, seed, shared, limits, access, topics } = setup;
+        let sys_interval = topics.sys_interval_seconds;
+        let publishes_sys = id.index() == 0 && sys_interval > 0;
         Self {
             id,
             workers,
@@ -216,6 +238,8 @@ impl<S: Shell> Worker<S> {
             shared,
             limits,
             access,
+            topics,
+            sys: publishes_sys.then(|| sys::Clock::new(sys_interval)),
             rules: FastMap::default(),
             generation: 0,
             conns: SlotMap::default(),
@@ -425,6 +449,7 @@ impl<S: Shell> Worker<S> {
         self.forget_timers();
         if self.id.index() == 0 {
             self.shared.purge_expired(now);
+            self.publish_sys(now, shell);
         }
         while let Some(&Reverse((due, slot))) = self.timers.peek() {
             if due > now {

@@ -1,6 +1,7 @@
 //! A PUBLISH on its way in: quota, duplicates, hooks, and its acknowledgement.
 //! What must not live here: waiting (`line`), and what a subscriber gets (`deliver`).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::action::{Observation, Reply, Shell};
@@ -14,10 +15,10 @@ use crate::session::inbound::Phase as InboundPhase;
 use crate::store::Op;
 use crate::time::Millis;
 
-use super::Worker;
 use super::commit::After;
 use super::entry::{Entry, Hooks, Stage};
 use super::hooks::{Late, Outcome};
+use super::{TopicSettings, Worker};
 
 /// Packet Identifier and QoS of a PUBLISH packet: what is acknowledged, and how.
 pub(super) type Acknowledgement = (Option<PacketId>, QoS);
@@ -40,14 +41,29 @@ impl<S: Shell> Worker<S> {
     ) {
         self.counters.messages_received += 1;
         let Some(alias) = publish.topic_alias else {
-            return self.take_publish(now, slot, publish, shell);
+            return self.rewrite_publish(now, slot, publish, shell);
         };
         match self.resolve_alias(slot, alias, publish.topic) {
             Ok(topic) => {
-                self.take_publish(now, slot, &Publish { topic: &topic, ..*publish }, shell);
+                self.rewrite_publish(now, slot, &Publish { topic: &topic, ..*publish }, shell);
             }
             Err(code) => self.close_connection(now, slot, Some(code), true, shell),
         }
+    }
+
+    fn rewrite_publish(
+        &mut self,
+        now: Millis,
+        slot: ConnSlot,
+        publish: &Publish<'_>,
+        shell: &mut S,
+    ) {
+        if self.topics.rewrites.is_none() {
+            return self.take_publish(now, slot, publish, shell);
+        }
+        let topics = Arc::clone(&self.topics);
+        let topic = rewritten(&topics, publish.topic);
+        self.take_publish(now, slot, &Publish { topic: &topic, ..*publish }, shell);
     }
 
     fn take_publish(&mut self, now: Millis, slot: ConnSlot, publish: &Publish<'_>, shell: &mut S) {
@@ -366,4 +382,9 @@ impl<S: Shell> Worker<S> {
             shell.observe(Observation::Denied { facts: &conn.facts, topic, code: denial.code });
         }
     }
+}
+
+/// What a Topic Name becomes before anything else is asked about it.
+pub(super) fn rewritten<'t>(topics: &TopicSettings, topic: &'t str) -> Cow<'t, str> {
+    topics.rewrites.as_ref().map_or(Cow::Borrowed(topic), |rewrites| rewrites.topic(topic))
 }

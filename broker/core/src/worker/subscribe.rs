@@ -1,6 +1,7 @@
 //! SUBSCRIBE and UNSUBSCRIBE: filters, access, retained messages [MQTT 3.8, 3.10].
 //! What must not live here: matching.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::action::{Reply, Shell};
@@ -18,13 +19,22 @@ use crate::topic::TopicFilter;
 
 use super::access::{Access, After, Object};
 use super::commit::{self, fault_code};
-use super::{FastMap, Worker};
+use super::{FastMap, TopicSettings, Worker};
 
 /// A SUBSCRIBE or UNSUBSCRIBE that is being worked on; they are answered in order.
 #[derive(Debug)]
 pub(super) enum Request {
-    Subscribe { packet_id: PacketId, identifier: u32, filters: Vec<Wanted>, next: usize },
-    Unsubscribe { packet_id: PacketId, filters: Vec<Box<str>> },
+    /// Without a Packet Identifier: the operator's wish, that nobody waits for.
+    Subscribe {
+        packet_id: Option<PacketId>,
+        identifier: u32,
+        filters: Vec<Wanted>,
+        next: usize,
+    },
+    Unsubscribe {
+        packet_id: PacketId,
+        filters: Vec<Box<str>>,
+    },
 }
 
 /// One filter of a SUBSCRIBE.
@@ -39,7 +49,7 @@ pub(super) struct Wanted {
 pub(super) struct Subscribed {
     conn: ConnSlot,
     session: SessionSlot,
-    packet_id: PacketId,
+    packet_id: Option<PacketId>,
     codes: Vec<ReasonCode>,
     made: Vec<(TopicFilter, SubscriptionOptions)>,
     retained: Vec<Queued>,
@@ -74,13 +84,29 @@ impl<S: Shell> Worker<S> {
         filters: Vec<SubscribeFilter>,
         shell: &mut S,
     ) {
-        let filters =
-            filters.into_iter().map(|asked| Wanted { filter: parse(&asked.filter), asked });
+        let named = |asked: &SubscribeFilter| parse(&renamed(&self.topics, &asked.filter));
+        let filters = filters.into_iter().map(|asked| Wanted { filter: named(&asked), asked });
         let mut filters: Vec<Wanted> = filters.collect();
         for wanted in filters.iter_mut().skip(FILTERS_MAX) {
             wanted.filter = Err(ReasonCode::QuotaExceeded);
         }
+        let packet_id = Some(packet_id);
         let request = Request::Subscribe { packet_id, identifier, filters, next: 0 };
+        self.enqueue_request(now, slot, request, shell);
+    }
+
+    /// Subscribes for a client that did not ask for it.
+    pub(super) fn subscribe_unasked(
+        &mut self,
+        now: Millis,
+        slot: ConnSlot,
+        filters: Vec<SubscribeFilter>,
+        shell: &mut S,
+    ) {
+        let filters =
+            filters.into_iter().map(|asked| Wanted { filter: parse(&asked.filter), asked });
+        let filters = filters.collect();
+        let request = Request::Subscribe { packet_id: None, identifier: 0, filters, next: 0 };
         self.enqueue_request(now, slot, request, shell);
     }
 
@@ -182,11 +208,18 @@ impl<S: Shell> Worker<S> {
         &mut self,
         now: Millis,
         slot: ConnSlot,
-        packet_id: PacketId,
+        packet_id: Option<PacketId>,
         identifier: u32,
         filters: Vec<Wanted>,
         shell: &mut S,
     ) {
+        if packet_id.is_none() {
+            for Wanted { filter, asked } in &filters {
+                if let Err(code) = filter {
+                    self.refuse_auto(slot, &asked.filter, *code, shell);
+                }
+            }
+        }
         let Some(conn) = self.conns.get(slot) else {
             return;
         };
@@ -311,7 +344,8 @@ impl<S: Shell> Worker<S> {
                 *code = fault_code(fault);
             });
         }
-        if let Some(link) = self.conns.get(conn).and_then(|conn| conn.link.as_ref()) {
+        let link = self.conns.get(conn).and_then(|conn| conn.link.as_ref());
+        if let (Some(link), Some(packet_id)) = (link, packet_id) {
             shell.send(link, Reply::SubAck(packet_id, &codes));
         }
         if self.sessions.get(place).is_some_and(|session| session.live.is_none()) {
@@ -370,7 +404,7 @@ impl<S: Shell> Worker<S> {
         let mut gone = Vec::new();
         let mut codes = Vec::with_capacity(filters.len());
         for text in filters {
-            let filter = match parse(text) {
+            let filter = match parse(&renamed(&self.topics, text)) {
                 Ok(filter) => filter,
                 Err(ReasonCode::SharedSubscriptionsNotSupported) => {
                     codes.push(ReasonCode::NoSubscriptionExisted); // [MQTT-3.11.3-2]
@@ -485,6 +519,11 @@ fn begin_change(
 ) {
     let change = changes.entry(filter.clone()).or_insert(Change { committed: before, open: 0 });
     change.open += 1;
+}
+
+/// What a Topic Filter becomes before anything else is asked about it.
+fn renamed<'t>(topics: &TopicSettings, filter: &'t str) -> Cow<'t, str> {
+    topics.rewrites.as_ref().map_or(Cow::Borrowed(filter), |rewrites| rewrites.filter(filter))
 }
 
 fn parse(text: &str) -> Result<TopicFilter, ReasonCode> {

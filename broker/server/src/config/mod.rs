@@ -7,7 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use wasmqtt_core::limits::{Limits as CoreLimits, RetainedLimits};
+use wasmqtt_core::rewrite::{Rewrite, Rewrites};
 use wasmqtt_core::topic::TopicFilter;
+use wasmqtt_core::worker::TopicSettings;
+use wasmqtt_core::worker::auto_subscribe::AutoSubscribe;
 
 use crate::config::listener::Listener;
 
@@ -19,6 +22,7 @@ pub(crate) mod problem;
 pub(crate) mod read;
 pub(crate) mod schema;
 pub(crate) mod template;
+mod topics;
 pub(crate) mod tree;
 
 /// What `broker.toml`, `--set` and the defaults say together.
@@ -34,6 +38,8 @@ pub(crate) struct Config {
     pub publish_order: Vec<Arc<str>>,
     /// Every plugin of the file, named by an order or not.
     pub plugins: BTreeMap<Arc<str>, PluginConfig>,
+    /// `[topics]`, `[[rewrite]]` and `[[auto_subscribe]]`.
+    pub topics: Topics,
     /// Bounds.
     pub limits: Limits,
     /// Worker threads: "auto" is the number of cores.
@@ -175,6 +181,41 @@ impl Limits {
     }
 }
 
+/// What is arranged about topics.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Topics {
+    /// `$SYS` is published so often; 0: never.
+    pub sys_interval_seconds: u32,
+    /// What CONNACK tells MQTT 5 clients that ask for Response Information.
+    pub response_information: Option<Arc<str>>,
+    /// In order; the first that matches counts.
+    pub rewrites: Vec<Rewrite>,
+    /// What every client is subscribed to.
+    pub auto_subscribe: Vec<AutoSubscribe>,
+}
+
+impl Default for Topics {
+    fn default() -> Self {
+        Self {
+            sys_interval_seconds: 10,
+            response_information: None,
+            rewrites: Vec::new(),
+            auto_subscribe: Vec::new(),
+        }
+    }
+}
+
+impl Topics {
+    /// As the core takes them.
+    pub(crate) fn core(&self) -> TopicSettings {
+        TopicSettings {
+            rewrites: (!self.rewrites.is_empty()).then(|| Rewrites::new(&self.rewrites)),
+            auto_subscribe: self.auto_subscribe.clone(),
+            sys_interval_seconds: self.sys_interval_seconds,
+        }
+    }
+}
+
 /// `[log]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct LogConfig {
@@ -219,6 +260,7 @@ impl Default for Config {
             access_order: vec![AccessStep::Rules],
             publish_order: Vec::new(),
             plugins: BTreeMap::new(),
+            topics: Topics::default(),
             limits: Limits::default(),
             workers: cores(),
             log: LogConfig::default(),

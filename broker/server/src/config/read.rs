@@ -193,6 +193,28 @@ impl<'t> Reader<'t> {
         sections
     }
 
+    /// A list of tables: `[[key]]`.
+    pub(crate) fn tables(&mut self, key: &'static str) -> Vec<(&'t Place, Self)> {
+        let Some(node) = self.entry(key).map(|entry| &entry.node) else {
+            return Vec::new();
+        };
+        let path = self.name(key);
+        let expected = format!("a list of tables: [[{path}]]");
+        let Value::Array(items) = &node.value else {
+            let _: Option<()> = self.wrong_kind(key, node, &expected);
+            return Vec::new();
+        };
+        let mut tables = Vec::with_capacity(items.len());
+        for item in items {
+            if let Value::Table(table) = &item.value {
+                tables.push((&item.place, Self::new(path.clone(), table, self.found)));
+            } else {
+                let _: Option<()> = self.wrong_kind(key, item, &expected);
+            }
+        }
+        tables
+    }
+
     /// Notes every key that nobody asked for.
     pub(crate) fn finish(self) {
         for (key, entry) in &self.table.0 {

@@ -13,7 +13,7 @@ use crate::config::read::{Found, Reader, Text, suggestion};
 use crate::config::tree::{Place, Table, Value};
 use crate::config::{
     AccessStep, AuthStep, Config, Limits, LogConfig, LogFormat, LogLevel, OnFault,
-    PUBLISH_PLUGINS_MAX, PluginConfig, PluginSource, bundled, cores,
+    PUBLISH_PLUGINS_MAX, PluginConfig, PluginSource, bundled, cores, topics,
 };
 
 mod listeners;
@@ -101,6 +101,7 @@ pub(crate) fn read(root: &Table, directory: &Path, found: &Found) -> (Config, Pl
     }
     config.plugins = plugins(&mut reader, directory, &mut places);
     check_steps(&reader, &config, &places);
+    config.topics = topics::read(&mut reader);
     if let Some(section) = reader.section("limits") {
         config.limits = limits(section);
     }

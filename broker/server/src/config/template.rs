@@ -90,6 +90,19 @@ config = { publish = ["devices/${clientid}/#"], subscribe = ["commands/${clienti
 # on_fault = "refuse"                # or "pass": what a fault in on-publish means for the message
 # topics = ["devices/#"]             # only these topics
 
+# [topics]
+# sys_interval_seconds = 10          # how often $SYS is published; 0: never
+#   response_information = "responses/"   told to MQTT 5 clients that ask for Response Information
+#
+#   [[rewrite]]                      before access is asked; the first that matches counts, once
+#   from = "old/+/data"              $1 is what the first + or # stands for
+#   to = "new/$1/data"
+#   on = ["publish", "subscribe"]
+#
+#   [[auto_subscribe]]               at each CONNECT, if the client may subscribe to it
+#   filter = "devices/${clientid}/commands"
+#   qos = 1                          also no_local, retain_as_published, retain_handling
+
 # [limits]
 {limits}
 # [workers]

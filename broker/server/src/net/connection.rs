@@ -11,6 +11,7 @@ use ntex::io::Io;
 use ntex::util::{Buf, BytesMut};
 use wasmqtt_core::event::{Closed, Event};
 use wasmqtt_core::reason::ReasonCode;
+use wasmqtt_core::router::traffic::Count;
 
 use crate::clock;
 use crate::worker_loop::WorkerCell;
@@ -212,7 +213,7 @@ impl Decoder for Pump<'_> {
         let now = clock::now();
         let slot = self.link.slot.get();
         let Terms { version, .. } = self.link.terms;
-        let mut used = 0;
+        let (mut used, mut packets, mut publishes) = (0, 0, 0);
         let is_stalled = self.worker.is_stalled();
         self.link.is_held.set(false);
         let result = self.worker.with(|core, shell| {
@@ -226,12 +227,14 @@ impl Decoder for Pump<'_> {
                         break;
                     }
                     used += frame.bytes.len();
+                    publishes += 1;
                     decode::with_publish(frame, version, |publish| {
                         let packet = wasmqtt_core::event::Packet::Publish(publish);
                         core.handle(now, Event::Packet(slot, packet), shell);
                     })?;
                 } else {
                     used += frame.bytes.len();
+                    packets += 1;
                     let packet = decode::packet(frame, version)?;
                     core.handle(now, Event::Packet(slot, packet), shell);
                 }
@@ -239,6 +242,10 @@ impl Decoder for Pump<'_> {
             Ok(())
         });
         source.advance(used);
+        let traffic = &self.link.traffic;
+        traffic.add(Count::PacketsReceived, packets + publishes);
+        traffic.add(Count::PublishesReceived, publishes);
+        traffic.add(Count::BytesReceived, used as u64);
         self.worker.end_turn(now);
         result.map(|()| None)
     }

@@ -39,6 +39,8 @@ pub(crate) struct Terms {
     pub(crate) packet_bytes_max: u32,
     /// Topic Alias Maximum of the client, within the broker's own bound.
     pub(crate) topic_aliases_max: u16,
+    /// Request Response Information.
+    pub(crate) response_information: bool,
     /// Request Problem Information.
     pub(crate) problem_information: bool,
 }
@@ -332,6 +334,7 @@ pub(crate) fn connect(
                 version,
                 packet_bytes_max: u32::MAX,
                 topic_aliases_max: 0,
+                response_information: false,
                 problem_information: false,
             };
             let clean = connect.clean_session;
@@ -376,6 +379,7 @@ pub(crate) fn connect(
                 version,
                 packet_bytes_max: connect.max_packet_size.map_or(u32::MAX, |max| max.get()),
                 topic_aliases_max: connect.topic_alias_max,
+                response_information: connect.request_response_info,
                 problem_information: connect.request_problem_info,
             };
             let mut will = connect.last_will.as_ref().map(will_v5).transpose()?;

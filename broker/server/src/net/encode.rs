@@ -96,7 +96,13 @@ pub(crate) fn publish(
 
 /// Writes any other packet; false, and nothing is written, if it is longer than the client accepts
 /// even without what may be left out [MQTT-3.1.2-24].
-pub(crate) fn reply(out: &mut Vec<u8>, terms: Terms, reply: &Reply<'_>, limits: &Limits) -> bool {
+pub(crate) fn reply(
+    out: &mut Vec<u8>,
+    terms: Terms,
+    reply: &Reply<'_>,
+    limits: &Limits,
+    response_information: Option<&str>,
+) -> bool {
     let start = out.len();
     match *reply {
         Reply::PubAck(id, code, reason) => acknowledgement(out, terms, 0x40, id, code, reason),
@@ -121,7 +127,10 @@ pub(crate) fn reply(out: &mut Vec<u8>, terms: Terms, reply: &Reply<'_>, limits: 
                 filters_acknowledgement(out, terms, 0xb0, id, codes.iter().map(|code| *code as u8));
             }
         },
-        Reply::ConnAck(ref connack) => self::connack(out, terms, connack, limits),
+        Reply::ConnAck(ref connack) => {
+            let information = response_information.filter(|_| terms.response_information);
+            self::connack(out, terms, connack, limits, information);
+        }
     }
     let fits = out.len() - start <= terms.packet_bytes_max as usize;
     if !fits {
@@ -179,22 +188,36 @@ fn filters_acknowledgement(
     codes.for_each(|code| out.push(code));
 }
 
-fn connack(out: &mut Vec<u8>, terms: Terms, connack: &ConnAck<'_>, limits: &Limits) {
+fn connack(
+    out: &mut Vec<u8>,
+    terms: Terms,
+    connack: &ConnAck<'_>,
+    limits: &Limits,
+    information: Option<&str>,
+) {
     if !terms.version.is_v5() {
         let is_told = terms.version != Version::V31; // a reserved byte there
         let present = u8::from(connack.session_present && is_told);
         return out.extend_from_slice(&[0x20, 2, present, connack.code.connack_v3()]);
     }
     let start = out.len();
-    connack_v5(out, connack, connack.reason, limits);
-    // [MQTT-3.2.2-19]
-    if connack.reason.is_some() && out.len() - start > terms.packet_bytes_max as usize {
+    // What only helps is left out where it has no room [MQTT-3.2.2-19].
+    let information = information.filter(|_| !connack.code.is_error()); // [MQTT-3.1.2-28]
+    for optional in [(connack.reason, information), (None, None)] {
         out.truncate(start);
-        connack_v5(out, connack, None, limits);
+        connack_v5(out, connack, optional, limits);
+        if out.len() - start <= terms.packet_bytes_max as usize {
+            return;
+        }
     }
 }
 
-fn connack_v5(out: &mut Vec<u8>, connack: &ConnAck<'_>, reason: Option<&str>, limits: &Limits) {
+fn connack_v5(
+    out: &mut Vec<u8>,
+    connack: &ConnAck<'_>,
+    (reason, information): (Option<&str>, Option<&str>),
+    limits: &Limits,
+) {
     let is_error = connack.code.is_error();
     let packet = v5::codec::ConnectAck {
         session_present: connack.session_present,
@@ -209,6 +232,7 @@ fn connack_v5(out: &mut Vec<u8>, connack: &ConnAck<'_>, reason: Option<&str>, li
         shared_subscription_available: false,
         server_keepalive_sec: connack.server_keep_alive,
         reason_string: reason.map(ByteString::from),
+        response_info: information.map(ByteString::from),
         ..v5::codec::ConnectAck::default()
     };
     let packet = v5::codec::Encoded::Packet(v5::codec::Packet::ConnectAck(Box::new(packet)));

@@ -3,11 +3,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use ntex::io::IoRef;
 use ntex::task::LocalWaker;
 use wasmqtt_core::ids::ConnSlot;
 use wasmqtt_core::reason::ReasonCode;
+use wasmqtt_core::router::traffic::Traffic;
 
 use super::alias::{Aliases, Naming};
 use super::decode::Terms;
@@ -18,6 +20,8 @@ use super::encode;
 pub(crate) struct Conn {
     pub(crate) io: IoRef,
     pub(crate) terms: Terms,
+    /// What its worker counts of its tenant.
+    pub(crate) traffic: Arc<Traffic>,
     /// Where the worker keeps the connection; set as soon as it does.
     pub(crate) slot: Cell<ConnSlot>,
     /// Where bytes wait that were gathered for it, if any do (`outgoing`).
@@ -49,10 +53,11 @@ pub(crate) enum Failure {
 pub(crate) type Link = Rc<Conn>;
 
 impl Conn {
-    pub(crate) fn new(io: IoRef, terms: Terms) -> Link {
+    pub(crate) fn new(io: IoRef, terms: Terms, traffic: Arc<Traffic>) -> Link {
         Rc::new(Self {
             io,
             terms,
+            traffic,
             slot: Cell::new(ConnSlot::default()),
             gathered: Cell::new(None),
             was_full: Cell::new(false),

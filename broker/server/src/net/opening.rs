@@ -14,6 +14,7 @@ use ntex::io::{Base, Io, Sealed};
 use ntex::util::{BytesMut, Either};
 use wasmqtt_core::ids::TenantId;
 use wasmqtt_core::reason::{ReasonCode, Version};
+use wasmqtt_core::router::traffic::Count;
 
 use crate::clock;
 use crate::config::listener::Transport;
@@ -111,9 +112,14 @@ async fn connect<F>(io: &Io<F>, worker: &Rc<WorkerCell>, origin: Origin) -> Opti
     match io.recv(&first).await {
         Ok(Some((version, bytes))) => {
             let frame = frame::cut(&bytes, u32::MAX).ok().flatten()?;
+            let traffic = worker.traffic(origin.tenant);
+            traffic.add(Count::PacketsReceived, 1);
+            traffic.add(Count::BytesReceived, bytes.len() as u64);
             match decode::connect(frame, version, origin) {
-                Ok((connect, terms)) => {
-                    let link = Conn::new(io.get_ref(), terms);
+                Ok((connect, mut terms)) => {
+                    let aliases_max = worker.topic_aliases_max();
+                    terms.topic_aliases_max = terms.topic_aliases_max.min(aliases_max);
+                    let link = Conn::new(io.get_ref(), terms, traffic);
                     let now = clock::now();
                     let slot = worker.connect(now, Rc::clone(&link), connect);
                     link.slot.set(slot);

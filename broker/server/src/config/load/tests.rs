@@ -187,8 +187,8 @@ fn an_unknown_section_is_refused_with_a_suggestion() {
    ·    ╰── not a known key
  2 │ order = []
    ╰────
-  help: did you mean `access`? known keys: access, auth, limits, listeners, log, plugins, publish,
-        workers
+  help: did you mean `access`? known keys: access, auth, auto_subscribe, limits, listeners, log,
+        plugins, publish, rewrite, topics, workers
 "#,
     );
 }
@@ -441,8 +441,8 @@ fn an_override_with_a_mistake_is_shown_itself() {
    · ──┬──
    ·   ╰── not a known key
    ╰────
-  help: did you mean `limits`? known keys: access, auth, limits, listeners, log, plugins, publish,
-        workers
+  help: did you mean `limits`? known keys: access, auth, auto_subscribe, limits, listeners, log,
+        plugins, publish, rewrite, topics, workers
 "#,
     );
     override_refused(
@@ -455,6 +455,114 @@ fn an_override_with_a_mistake_is_shown_itself() {
    ·        ╰── no `=` here
    ╰────
   help: write --set listeners.mqtt.bind=127.0.0.1:2883
+"#,
+    );
+}
+
+#[test]
+fn what_is_arranged_about_topics_is_read() {
+    let text = r#"
+        [topics]
+        sys_interval_seconds = 0
+        response_information = "responses/here"
+        [[rewrite]]
+        from = "old/+/data"
+        to = "new/$1"
+        [[rewrite]]
+        from = "a"
+        to = "b"
+        on = ["subscribe"]
+        [[auto_subscribe]]
+        filter = "devices/${clientid}/commands"
+        qos = 1
+        no_local = true
+        retain_handling = 2
+    "#;
+    let topics = read(text, &[]).unwrap().config.topics;
+    assert_eq!(topics.sys_interval_seconds, 0);
+    assert_eq!(topics.response_information.as_deref(), Some("responses/here"));
+    let sides: Vec<_> = topics.rewrites.iter().map(|it| (it.publish, it.subscribe)).collect();
+    assert_eq!(sides, [(true, true), (false, true)]);
+    let [auto] = &topics.auto_subscribe[..] else { panic!("{topics:?}") };
+    assert_eq!(auto.filter.as_str(), "devices/${clientid}/commands");
+    assert_eq!((auto.qos as u8, auto.no_local, auto.retain_handling), (1, true, 2));
+}
+
+#[test]
+fn mistakes_in_what_is_arranged_about_topics_are_shown_where_they_are() {
+    refused(
+        r#"
+[[rewrite]]
+from = "old/+"
+to = "new/$2"
+on = ["publsh"]
+[[auto_subscribe]]
+filter = "devices/${clientid}x"
+[[auto_subscribe]]
+qos = 3
+"#,
+        r#"
+  × this rewrite is not usable: level 2 of `to`: `$1` to `$9` stand for the wildcards of `from`,
+  │ as whole levels; it has 1
+   ╭─[broker.toml:4:6]
+ 3 │ from = "old/+"
+ 4 │ to = "new/$2"
+   ·      ────┬───
+   ·          ╰── this value
+ 5 │ on = ["publsh"]
+   ╰────
+  help: write it like from = "old/+/data", to = "new/$1/data"
+
+  × a rewrite can't be on "publsh"
+   ╭─[broker.toml:5:7]
+ 4 │ to = "new/$2"
+ 5 │ on = ["publsh"]
+   ·       ────┬───
+   ·           ╰── not one of the choices
+ 6 │ [[auto_subscribe]]
+   ╰────
+  help: did you mean `publish`? choices: publish, subscribe
+
+  × `auto_subscribe.filter` is not usable: level 2: only `${clientid}` and `${username}` are
+  │ variables, each as a whole level
+   ╭─[broker.toml:7:10]
+ 6 │ [[auto_subscribe]]
+ 7 │ filter = "devices/${clientid}x"
+   ·          ───────────┬──────────
+   ·                     ╰── this value
+ 8 │ [[auto_subscribe]]
+   ╰────
+  help: write it like "devices/${clientid}/commands"
+
+  × this section needs `filter`
+   ╭─[broker.toml:8:1]
+ 7 │ filter = "devices/${clientid}x"
+ 8 │ [[auto_subscribe]]
+   · ─────────┬────────
+   ·          ╰── this section
+ 9 │ qos = 3
+   ╰────
+  help: write it like filter = "devices/${clientid}/commands"
+
+  × `auto_subscribe.qos` is out of range
+   ╭─[broker.toml:9:7]
+ 8 │ [[auto_subscribe]]
+ 9 │ qos = 3
+   ·       ┬
+   ·       ╰── this number
+   ╰────
+  help: it can be 0 to 2
+"#,
+    );
+    refused(
+        "rewrite = 1",
+        r#"
+  × `rewrite` must be a list of tables: [[rewrite]], found a whole number
+   ╭─[broker.toml:1:11]
+ 1 │ rewrite = 1
+   ·           ┬
+   ·           ╰── this value
+   ╰────
 "#,
     );
 }
