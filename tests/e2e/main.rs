@@ -36,4 +36,5 @@ mod topics;
 mod tour;
 mod unsubscribe;
 mod version_3_1;
+mod websocket;
 mod will;

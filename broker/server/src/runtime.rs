@@ -106,7 +106,7 @@ pub(crate) fn run(plan: RunPlan) -> anyhow::Result<()> {
     });
     let views = bound.iter().map(|bound| ListenerView {
         name: bound.gate.name.to_string(),
-        url: format!("{}://{}", bound.gate.scheme(), bound.address),
+        url: bound.gate.url(bound.address),
     });
     let live = Arc::new(LiveBroker {
         auth: Arc::clone(&common.auth),

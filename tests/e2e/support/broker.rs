@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::transport;
+
 /// How long a broker may take to start or to stop.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -70,7 +72,10 @@ impl Broker {
     #[track_caller]
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut child = command(arguments, directory.path())
+        let carried = transport::settings();
+        let mut arguments = arguments.to_vec();
+        arguments.extend(carried.iter().map(String::as_str));
+        let mut child = command(&arguments, directory.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -86,14 +91,16 @@ impl Broker {
         ];
         let mut process =
             Process { child, log, lines: Mutex::new(lines), readers, _directory: directory };
-        let urls = process.await_ready(arguments);
+        let urls = process.await_ready(&arguments);
         let addresses = |scheme| {
             let named = urls.values().filter_map(move |url: &String| url.strip_prefix(scheme));
             named.filter_map(|address| address.parse().ok()).next_back()
         };
         let address = addresses("mqtt://").or_else(|| addresses("mqtts://"));
         let address = address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
-        Self { address, urls, process: Some(process) }
+        let mut broker = Self { address, urls, process: Some(process) };
+        broker.address = transport::entrance(&broker);
+        broker
     }
 
     /// What follows `mqtts://` and the like, of the listener of that name.
@@ -106,7 +113,7 @@ impl Broker {
     /// The address of the listener of that name.
     #[track_caller]
     pub(crate) fn address_of(&self, listener: &str) -> SocketAddr {
-        self.listens_at(listener).parse().unwrap()
+        self.listens_at(listener).split('/').next().unwrap().parse().unwrap()
     }
 
     /// Sends it a signal.

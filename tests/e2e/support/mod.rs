@@ -10,6 +10,8 @@ pub(crate) mod instance;
 pub(crate) mod packet;
 pub(crate) mod property;
 pub(crate) mod stream;
+pub(crate) mod transport;
+pub(crate) mod web_socket;
 pub(crate) mod wire;
 
 pub(crate) use authority::Authority;

@@ -3,6 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// One table of `[listeners]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,11 +30,28 @@ impl Default for Listener {
 }
 
 /// `listeners.NAME.transport`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub(crate) enum Transport {
     /// The bytes of the socket, or of TLS on it, are MQTT packets.
     #[default]
     Tcp,
+    /// They are an HTTP upgrade and WebSocket frames, whose payload is MQTT packets.
+    WebSocket(Arc<WebSocket>),
+}
+
+/// What a listener asks of an upgrade to WebSocket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WebSocket {
+    /// Where MQTT is, with its slash.
+    pub path: Box<str>,
+    /// Whose web pages may connect, as browsers name them; `None`: all.
+    pub origins: Option<Vec<String>>,
+}
+
+impl Default for WebSocket {
+    fn default() -> Self {
+        Self { path: "/mqtt".into(), origins: None }
+    }
 }
 
 /// `listeners.NAME.tls`: the files that it names, in the PEM format.

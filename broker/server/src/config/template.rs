@@ -51,8 +51,11 @@ const TEMPLATE: &str = r#"# wasmqtt: process settings. Users and access rules ar
 
 [listeners.mqtt]
 bind = "{bind}"              # "0.0.0.0:1883": every interface
-# transport = "tcp"
+# transport = "tcp"                  # "ws": MQTT over WebSocket
 # connections_max = {connections_max}
+# MQTT over WebSocket, as browsers speak it, is a listener of its own: [listeners.web] with another `bind`
+# and `transport = "ws"`. Its `path` is "/mqtt"; `origins = ["https://app.example"]` names the sites whose
+# pages may connect. Without `origins` the pages of any site may.
 
 # TLS: the files are in the PEM format; paths are relative to this file. `wasmqtt -C DIR reload`, or
 # SIGHUP, reads them anew: connections stay, new ones get what was read.

@@ -22,6 +22,7 @@ use super::link::Link;
 use super::listener::Accepted;
 use super::opening::{self, Opened};
 use super::socket::{End, Socket};
+use super::ws;
 
 /// How long a closed connection may take to accept its last bytes.
 const LAST_BYTES: ntex::time::Seconds = ntex::time::Seconds(2);
@@ -54,10 +55,11 @@ pub(crate) async fn serve(accepted: Accepted, worker: Rc<WorkerCell>) {
 }
 
 /// Lets what was written leave, within a bound, then closes.
-async fn finish<F>(io: &Io<F>) {
+async fn finish<F>(io: &Io<F>, end: &End) {
     let last = Box::pin(async {
         // Whether the peer took it or not, the connection ends here.
         let _ = io.flush(true).await;
+        ws::filter::close(io, end).await;
         let _ = io.shutdown().await;
     });
     if ntex::time::timeout(LAST_BYTES, last).await.is_err() {
@@ -78,7 +80,7 @@ async fn run<F>(io: &Io<F>, worker: &Rc<WorkerCell>, link: Option<Link>, end: &E
         }
         link.close(None);
     }
-    finish(io).await;
+    finish(io, end).await;
 }
 
 /// Hands every whole frame of the read buffer to the worker.

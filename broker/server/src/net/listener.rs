@@ -68,11 +68,13 @@ impl Gate {
         Some(Seat { gate: Arc::clone(self), worker })
     }
 
-    /// How its addresses begin.
-    pub(crate) fn scheme(&self) -> &'static str {
-        match (self.transport, &self.tls) {
-            (Transport::Tcp, None) => "mqtt",
-            (Transport::Tcp, Some(_)) => "mqtts",
+    /// What a client is pointed at.
+    pub(crate) fn url(&self, address: SocketAddr) -> String {
+        match (&self.transport, &self.tls) {
+            (Transport::Tcp, None) => format!("mqtt://{address}"),
+            (Transport::Tcp, Some(_)) => format!("mqtts://{address}"),
+            (Transport::WebSocket(terms), None) => format!("ws://{address}{}", terms.path),
+            (Transport::WebSocket(terms), Some(_)) => format!("wss://{address}{}", terms.path),
         }
     }
 
@@ -106,7 +108,7 @@ pub(crate) fn bind(
         .with_context(|| format!("listener `{name}` can't listen on {bind}: is the port taken?"))?;
     let gate = Arc::new(Gate {
         name: Arc::clone(name),
-        transport: listener.transport,
+        transport: listener.transport.clone(),
         tls,
         connect_timeout_seconds,
         connections_max: listener.connections_max,

@@ -12,3 +12,4 @@ pub(crate) mod opening;
 pub(crate) mod socket;
 pub(crate) mod strict;
 pub(crate) mod tls;
+pub(crate) mod ws;

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use ntex::codec::Decoder;
-use ntex::io::{Base, Io, Sealed};
+use ntex::io::{Base, Filter, Io, Sealed};
 use ntex::util::{BytesMut, Either};
 use wasmqtt_core::ids::TenantId;
 use wasmqtt_core::reason::{ReasonCode, Version};
 use wasmqtt_core::router::traffic::Count;
 
 use crate::clock;
-use crate::config::listener::Transport;
+use crate::config::listener::{Transport, WebSocket};
 use crate::worker_loop::WorkerCell;
 
 use super::decode::{self, Origin};
@@ -27,6 +27,7 @@ use super::link::{Conn, Link};
 use super::listener::{Gate, Peer};
 use super::socket::{End, Socket};
 use super::tls::{self, Failure};
+use super::ws::{filter, upgrade};
 
 /// A connection after its first packet; without a link if it was refused, and is to be closed when
 /// its last bytes have left. Layers of the transport are behind one type: nobody asks for more of
@@ -78,22 +79,24 @@ async fn layers(
         tls: None,
     };
     let Some(certificates) = &gate.tls else {
-        return match gate.transport {
+        return Some(match &gate.transport {
             Transport::Tcp => {
                 let link = connect(&io, worker, origin).await;
-                Some(Opened::Plain(io, link))
+                Opened::Plain(io, link)
             }
-        };
+            Transport::WebSocket(terms) => web_socket(io, worker, origin, terms, end).await,
+        });
     };
     match tls::accept(io, certificates.current(), end).await {
         Ok(io) => {
             origin.tls = Some(Box::new(io.filter().facts()));
-            match gate.transport {
+            Some(match &gate.transport {
                 Transport::Tcp => {
                     let link = connect(&io, worker, origin).await;
-                    Some(Opened::Layered(io.seal(), link))
+                    Opened::Layered(io.seal(), link)
                 }
-            }
+                Transport::WebSocket(terms) => web_socket(io, worker, origin, terms, end).await,
+            })
         }
         Err(failure) => {
             let (listener, peer) = (&*gate.name, &*origin.peer);
@@ -103,6 +106,32 @@ async fn layers(
             }
             None
         }
+    }
+}
+
+/// The upgrade, then CONNECT in frames.
+async fn web_socket<F: Filter>(
+    io: Io<F>,
+    worker: &Rc<WorkerCell>,
+    origin: Origin,
+    terms: &WebSocket,
+    end: &Rc<End>,
+) -> Opened {
+    match io.recv(&upgrade::Request::new(terms)).await {
+        Ok(Some(granted)) => {
+            // A stream that takes nothing more has no CONNECT either.
+            let _ = io.encode_slice(granted.response.as_bytes());
+            let io = filter::add(io, end).await;
+            let link = connect(&io, worker, origin).await;
+            Opened::Layered(io.seal(), link)
+        }
+        Err(Either::Left(refused)) => {
+            let (listener, peer) = (&*origin.listener, &*origin.peer);
+            tracing::debug!(peer, listener, "no WebSocket: {}", refused.text);
+            let _ = io.encode_slice(refused.response().as_bytes());
+            Opened::Layered(io.seal(), None)
+        }
+        Ok(None) | Err(Either::Right(_)) => Opened::Layered(io.seal(), None),
     }
 }
 

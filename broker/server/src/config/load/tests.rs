@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use super::{load, parse};
+use crate::config::listener::{Transport, WebSocket};
 use crate::config::{AccessStep, AuthStep, Config, LogLevel, OnFault, PluginSource, template};
 
 #[track_caller]
@@ -69,6 +70,78 @@ fn each_default_in_the_created_file_is_the_default() {
         ..loaded.config
     };
     assert_eq!(plain, Config::default());
+}
+
+#[test]
+fn a_listener_for_websocket_has_a_path_and_origins() {
+    let text = r#"
+        [listeners.plain]
+        bind = "127.0.0.1:0"
+        transport = "ws"
+        [listeners.narrow]
+        bind = "127.0.0.1:0"
+        transport = "ws"
+        path = "/broker/mqtt"
+        origins = ["https://app.example", "http://localhost:3000"]
+    "#;
+    let listeners = read(text, &[]).unwrap().config.listeners;
+    let web_socket = |name: &str| match &listeners[name].transport {
+        Transport::WebSocket(web_socket) => (**web_socket).clone(),
+        Transport::Tcp => panic!("{name} is no WebSocket"),
+    };
+    assert_eq!(web_socket("plain"), WebSocket { path: "/mqtt".into(), origins: None });
+    let origins = ["https://app.example", "http://localhost:3000"].map(str::to_owned);
+    let narrow = WebSocket { path: "/broker/mqtt".into(), origins: Some(origins.into()) };
+    assert_eq!(web_socket("narrow"), narrow);
+}
+
+#[test]
+fn what_only_websocket_has_is_refused_elsewhere() {
+    refused(
+        "[listeners.web]\npath = \"/mqtt\"\n",
+        r#"
+  × `path` of listener `web` has no meaning here
+   ╭─[broker.toml:2:1]
+ 1 │ [listeners.web]
+ 2 │ path = "/mqtt"
+   · ──┬─
+   ·   ╰── only for WebSocket
+   ╰────
+  help: add `transport = "ws"`, or remove `path`
+"#,
+    );
+}
+
+#[test]
+fn a_path_and_origins_are_written_as_browsers_send_them() {
+    let web = "[listeners.web]\ntransport = \"ws\"\n";
+    refused(
+        &format!("{web}path = \"mqtt\"\n"),
+        r#"
+  × `listeners.web.path` is not usable: it must begin with a slash
+   ╭─[broker.toml:3:8]
+ 2 │ transport = "ws"
+ 3 │ path = "mqtt"
+   ·        ───┬──
+   ·           ╰── this value
+   ╰────
+  help: write it like "/mqtt"
+"#,
+    );
+    refused(
+        &format!("{web}origins = [\"https://app.example/\"]\n"),
+        r#"
+  × "https://app.example/" is not an origin
+   ╭─[broker.toml:3:12]
+ 2 │ transport = "ws"
+ 3 │ origins = ["https://app.example/"]
+   ·            ───────────┬──────────
+   ·                       ╰── this origin
+   ╰────
+  help: write it as browsers do: "https://app.example", with a port if it is not the scheme's,
+        without a path or a slash at the end
+"#,
+    );
 }
 
 #[test]
@@ -170,7 +243,7 @@ fn an_unknown_key_is_refused_with_a_suggestion() {
    · ─┬─
    ·  ╰── not a known key
    ╰────
-  help: did you mean `bind`? known keys: bind, connections_max, tls, transport
+  help: did you mean `bind`? known keys: bind, connections_max, origins, path, tls, transport
 "#,
     );
 }

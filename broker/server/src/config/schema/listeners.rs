@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::config::listener::{ClientCertificate, ClientCertificates, Listener, Tls, Transport};
+use crate::config::listener::{
+    ClientCertificate, ClientCertificates, Listener, Tls, Transport, WebSocket,
+};
 use crate::config::problem::Problem;
 use crate::config::read::{Reader, suggestion};
 use crate::config::schema::Places;
@@ -25,9 +27,7 @@ pub(super) fn read(
         // One that could not be read was told already, and clashes with nothing.
         let is_known = bind.is_some() || section.peek("bind").is_none();
         listener.bind = bind.unwrap_or(listener.bind);
-        if let Some(transport) = section.choice("transport", &[("tcp", Transport::Tcp)]) {
-            listener.transport = transport;
-        }
+        listener.transport = transport(&mut section, name);
         if let Some(mut inner) = section.section("tls") {
             listener.tls = tls(&mut inner, directory, places.tls.entry(name.into()).or_default());
             inner.finish();
@@ -126,6 +126,70 @@ fn versions(section: &mut Reader<'_>) -> (bool, bool) {
     }
     let has = |version| texts.iter().any(|(text, _)| *text == version);
     (has("1.2"), has("1.3"))
+}
+
+/// `transport` and what belongs to one of them.
+fn transport(section: &mut Reader<'_>, name: &str) -> Transport {
+    let is_web_socket = section.choice("transport", &[("tcp", false), ("ws", true)]);
+    if is_web_socket != Some(true) {
+        // Of a transport that could not be read nobody knows what belongs to it.
+        let is_known = is_web_socket.is_some() || section.peek("transport").is_none();
+        for key in ["path", "origins"] {
+            let Some(entry) = section.entry(key).filter(|_| is_known) else { continue };
+            section.report(
+                Problem::error(format!("`{key}` of listener `{name}` has no meaning here"))
+                    .at(entry.key.clone(), "only for WebSocket")
+                    .help(format!("add `transport = \"ws\"`, or remove `{key}`")),
+            );
+        }
+        return Transport::Tcp;
+    }
+    let mut web_socket = WebSocket::default();
+    if let Some(path) = section.parsed("path", "\"/mqtt\"", parse_path) {
+        web_socket.path = path;
+    }
+    web_socket.origins = origins(section);
+    Transport::WebSocket(Arc::new(web_socket))
+}
+
+/// A path as it stands in a request.
+fn parse_path(text: &str) -> Result<Box<str>, &'static str> {
+    if !text.starts_with('/') {
+        return Err("it must begin with a slash");
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte)) {
+        return Err("a path has letters, digits and %XX only, no query");
+    }
+    Ok(text.into())
+}
+
+fn origins(section: &mut Reader<'_>) -> Option<Vec<String>> {
+    let texts = section.strings("origins", "[\"https://app.example\"]")?;
+    for (text, place) in &texts {
+        if is_origin(text) {
+            continue;
+        }
+        section.report(
+            Problem::error(format!("\"{text}\" is not an origin"))
+                .at((*place).clone(), "this origin")
+                .help(
+                    "write it as browsers do: \"https://app.example\", with a port if it is not \
+                     the scheme's, without a path or a slash at the end",
+                ),
+        );
+    }
+    Some(texts.iter().map(|(text, _)| (*text).to_owned()).collect())
+}
+
+/// `scheme://host` or `scheme://host:port` [RFC 6454, section 6.2].
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, host)) = text.split_once("://") else { return false };
+    let is_scheme = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+    !scheme.is_empty()
+        && scheme.bytes().all(is_scheme)
+        && !host.is_empty()
+        && host.bytes().all(is_host)
 }
 
 /// An address and a port, each with its own message.
