@@ -15,6 +15,7 @@ mod connect;
 mod disconnect;
 mod flow;
 mod foreign_clients;
+mod interop;
 mod keep_alive;
 mod malformed;
 mod pipelining;

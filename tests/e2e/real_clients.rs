@@ -12,7 +12,7 @@ use crate::support::client::DEADLINE;
 use crate::support::{Authority, Broker, Instance};
 
 /// Whether this client is installed. Where `CI` is set it has to be.
-fn installed(name: &str, probe: &mut Command) -> bool {
+pub(crate) fn installed(name: &str, probe: &mut Command) -> bool {
     let there = probe.output().is_ok_and(|output| output.status.success());
     assert!(
         there || std::env::var_os("CI").is_none(),
@@ -24,11 +24,11 @@ fn installed(name: &str, probe: &mut Command) -> bool {
     there
 }
 
-fn mosquitto() -> bool {
+pub(crate) fn mosquitto() -> bool {
     installed("mosquitto-clients", Command::new("sh").args(["-c", "command -v mosquitto_pub"]))
 }
 
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     std::env::var_os("WASMQTT_E2E_PYTHON").map_or_else(|| "python3".into(), PathBuf::from)
 }
 
