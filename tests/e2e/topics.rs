@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use crate::support::client::DEADLINE;
 use crate::support::{
-    Broker, Case, Client, Connect, Instance, Property, Publish, Subscribe, Unsubscribe, Will, each,
+    Broker, Case, Client, Connect, Instance, Property, Publish, Subscribe, Unsubscribe, Version,
+    Will, each,
 };
 
 /// Takes what `client` is sent of `$SYS` into `values`, by topic, until they are enough.
@@ -332,5 +333,27 @@ fn a_subscription_of_two_names_of_one_topic_is_one() {
         client.assert_quiet();
         let codes = client.unsuback(&Unsubscribe::new(2).filter("mail").filter("inbox"), 2);
         assert_eq!(codes, if case.version.is_v5() { vec![0, 0x11] } else { vec![] });
+    });
+}
+
+#[test]
+fn a_payload_that_says_it_is_text_and_is_not_is_refused_where_that_is_checked_3_3_2_3_2() {
+    let broker = Broker::dev_with(&["--set", "topics.check_payload_format=true"]);
+    Case::run(&broker, Version::V5, &|case| {
+        let mut subscriber = case.subscriber("s", "t", 0);
+        let mut publisher = case.client("p");
+        let topic = case.topic("t");
+        let payload = |bytes: &[u8], indicator| {
+            Publish::new(&topic, bytes).property(Property::PayloadFormat(indicator))
+        };
+        for qos in [1, 2] {
+            assert_eq!(publisher.publish_message(payload(b"\xff", 1).qos(qos, 0)), 0x99);
+            assert_eq!(publisher.publish_message(payload(b"\xff", 0).qos(qos, 0)), 0);
+            assert_eq!(publisher.publish_message(payload("ü".as_bytes(), 1).qos(qos, 0)), 0);
+        }
+        publisher.publish_message(payload(b"\xff", 1));
+        publisher.publish(&topic, "end", 1);
+        let payloads: Vec<_> = (0..5).map(|_| subscriber.message().payload).collect();
+        assert_eq!(payloads, [b"\xff", "ü".as_bytes(), b"\xff", "ü".as_bytes(), b"end"]);
     });
 }

@@ -54,6 +54,17 @@ pub struct MessageRef<'a> {
     pub publisher: Option<SessionId>,
 }
 
+impl MessageRef<'_> {
+    /// Whether the payload is UTF-8, if the Payload Format Indicator says so [MQTT 3.3.2.3.2].
+    #[must_use]
+    pub fn keeps_its_format(&self) -> bool {
+        let says_text = |property| matches!(property, Property::PayloadFormatIndicator(1));
+        self.properties.is_empty()
+            || !crate::properties::iter(self.properties).any(says_text)
+            || std::str::from_utf8(self.payload).is_ok()
+    }
+}
+
 /// An Application Message that is kept: queued, retained, in flight or on its way to another
 /// worker. One allocation holds topic, properties and payload.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -71,7 +71,12 @@ impl<S: Shell> Worker<S> {
         loop {
             let current = changed.as_ref().map_or(message, Message::as_ref);
             let (after, again) = match (hooks, std::mem::replace(&mut late, Late::None)) {
-                (Hooks::Authorize, _) => (After::Start, false),
+                (Hooks::Authorize, _) => {
+                    if self.topics.check_payload_format && !current.keeps_its_format() {
+                        return Outcome::Refused(Denial::new(ReasonCode::PayloadFormatInvalid));
+                    }
+                    (After::Start, false)
+                }
                 (Hooks::Again, _) => (After::Start, true),
                 (Hooks::AuthorizeAsked(step), Late::Authorize(answer)) => {
                     (After::Answer(step, answer), false)

@@ -66,7 +66,7 @@ pub struct Setup {
     pub topics: Arc<TopicSettings>,
 }
 
-/// What an operator arranges about topics.
+/// What an operator arranges about topics and messages.
 #[derive(Debug, Default)]
 pub struct TopicSettings {
     /// Names that are rewritten; none: nothing is looked for.
@@ -75,6 +75,8 @@ pub struct TopicSettings {
     pub auto_subscribe: Vec<AutoSubscribe>,
     /// How often `$SYS` is published, 0: never.
     pub sys_interval_seconds: u32,
+    /// A payload that says it is text has to be text: else it is refused with 0x99.
+    pub check_payload_format: bool,
 }
 
 /// What a worker counted since it began.

@@ -181,7 +181,7 @@ impl Limits {
     }
 }
 
-/// What is arranged about topics.
+/// What is arranged about topics and messages.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Topics {
     /// `$SYS` is published so often; 0: never.
@@ -192,6 +192,8 @@ pub(crate) struct Topics {
     pub rewrites: Vec<Rewrite>,
     /// What every client is subscribed to.
     pub auto_subscribe: Vec<AutoSubscribe>,
+    /// Refuses a payload that says it is text and is not.
+    pub check_payload_format: bool,
 }
 
 impl Default for Topics {
@@ -201,6 +203,7 @@ impl Default for Topics {
             response_information: None,
             rewrites: Vec::new(),
             auto_subscribe: Vec::new(),
+            check_payload_format: false,
         }
     }
 }
@@ -212,6 +215,7 @@ impl Topics {
             rewrites: (!self.rewrites.is_empty()).then(|| Rewrites::new(&self.rewrites)),
             auto_subscribe: self.auto_subscribe.clone(),
             sys_interval_seconds: self.sys_interval_seconds,
+            check_payload_format: self.check_payload_format,
         }
     }
 }

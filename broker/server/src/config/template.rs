@@ -95,6 +95,7 @@ config = { publish = ["devices/${clientid}/#"], subscribe = ["commands/${clienti
 
 # [topics]
 # sys_interval_seconds = 10          # how often $SYS is published; 0: never
+#   check_payload_format = false     true: a payload that says it is text and is not is refused
 #   response_information = "responses/"   told to MQTT 5 clients that ask for Response Information
 #
 #   [[rewrite]]                      before access is asked; the first that matches counts, once

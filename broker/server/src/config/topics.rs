@@ -26,6 +26,7 @@ pub(crate) fn read(reader: &mut Reader<'_>) -> Topics {
         {
             topics.sys_interval_seconds = seconds;
         }
+        topics.check_payload_format = section.boolean("check_payload_format").unwrap_or(false);
         let like = "\"responses/\"";
         topics.response_information = section.parsed("response_information", like, |text| {
             check_topic_name(text).map(|()| Arc::from(text))
