@@ -1,5 +1,5 @@
-//! The map from the statements that bind a server to the tests that show them: it is whole, and what
-//! it names exists.
+//! The maps from the statements that bind a server, and from what brokers get wrong most often, to
+//! the tests that show them: they are whole, and what they name exists.
 //! What must not live here: whether a test shows what it is named for.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -109,4 +109,29 @@ fn every_statement_has_a_test_that_exists_or_a_reason_why_it_has_none() {
         }
     }
     none("statements and their tests", findings);
+}
+
+#[test]
+fn what_brokers_get_wrong_most_often_has_tests_that_exist() {
+    const BEHAVIOURS: &str = "tests/e2e/behaviours.tsv";
+    let map = Source::read(Path::new(BEHAVIOURS)).expect(BEHAVIOURS);
+    let tests = tests();
+    let mut findings = Vec::new();
+    let mut lines = map.text.lines();
+    assert_eq!(lines.next(), Some("number\tbehaviour\ttests"), "{BEHAVIOURS}: another header");
+    for number in 1..=60 {
+        let fields: Vec<&str> = lines.next().unwrap_or_default().split('\t').collect();
+        let [at, _, named] = fields[..] else {
+            findings.push(format!("{BEHAVIOURS}: {number} has not three fields"));
+            continue;
+        };
+        if at != number.to_string() || named.is_empty() {
+            findings.push(format!("{BEHAVIOURS}: {number} is missing or has no test"));
+        }
+        for name in named.split(' ').filter(|name| !tests.contains(*name)) {
+            findings.push(format!("{BEHAVIOURS}: {number}: there is no test {name}"));
+        }
+    }
+    assert_eq!(lines.next(), None, "{BEHAVIOURS} has more than 60 behaviours");
+    none("behaviours and their tests", findings);
 }
