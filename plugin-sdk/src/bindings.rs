@@ -34,6 +34,22 @@ pub mod imports {
     });
 }
 
+/// The same of what version 0.2.0 adds.
+pub mod additions {
+    wit_bindgen::generate!({
+        inline: "
+            package wasmqtt:sdk-additions;
+            world additions {
+                import wasmqtt:plugin/exchanges@0.2.0;
+                import wasmqtt:plugin/random@0.2.0;
+            }
+        ",
+        path: ["wit/0.1.0", "wit/0.2.0"],
+        world: "wasmqtt:sdk-additions/additions",
+        generate_all,
+    });
+}
+
 macro_rules! hook_world {
     ($module:ident, $export_macro:literal, $bindings:literal, $world:literal, $inline:literal) => {
         pub mod $module {
@@ -78,3 +94,18 @@ hook_world!(
     "wasmqtt:sdk-on-publish/on-publish",
     "package wasmqtt:sdk-on-publish; world on-publish { export wasmqtt:plugin/on-publish@0.1.0; }"
 );
+
+pub mod auth_exchange {
+    wit_bindgen::generate!({
+        inline: "package wasmqtt:sdk-auth-exchange; world auth-exchange { export wasmqtt:plugin/auth-exchange@0.2.0; }",
+        path: ["wit/0.1.0", "wit/0.2.0"],
+        world: "wasmqtt:sdk-auth-exchange/auth-exchange",
+        with: {
+            "wasmqtt:plugin/types@0.1.0": crate::bindings::imports::wasmqtt::plugin::types,
+            "wasmqtt:plugin/exchanges@0.2.0": crate::bindings::additions::wasmqtt::plugin0_2_0::exchanges,
+        },
+        pub_export_macro: true,
+        export_macro_name: "export_auth_exchange",
+        default_bindings_module: "wasmqtt_plugin::bindings::auth_exchange",
+    });
+}

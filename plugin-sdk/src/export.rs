@@ -66,6 +66,11 @@ macro_rules! __export_hook {
             Component with_types_in $crate::bindings::authorize
         );
     };
+    (AuthExchange) => {
+        $crate::bindings::auth_exchange::export_auth_exchange!(
+            Component with_types_in $crate::bindings::auth_exchange
+        );
+    };
     (OnPublish) => {
         $crate::bindings::on_publish::export_on_publish!(
             Component with_types_in $crate::bindings::on_publish

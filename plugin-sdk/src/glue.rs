@@ -4,14 +4,16 @@
 use std::cell::RefCell;
 use std::thread::LocalKey;
 
+use crate::bindings::additions::wasmqtt::plugin0_2_0::exchanges as additions;
 use crate::bindings::imports::wasmqtt::plugin::types as backend;
-use crate::bindings::{authenticate, authorize, lifecycle, on_publish};
-use crate::hooks::{Authenticate, Authorize, OnPublish, Plugin};
+use crate::bindings::{auth_exchange, authenticate, authorize, lifecycle, on_publish};
+use crate::hooks::{AuthExchange, Authenticate, Authorize, OnPublish, Plugin};
 use crate::types::{
-    Action, CacheHint, Connection, Decision, Denial, Grant, Message, Request, Startup, Verdict,
-    qos_from_backend,
+    Action, CacheHint, Connection, Decision, Denial, Exchange, Grant, Message, Request, Startup,
+    StepDecision, Verdict, qos_from_backend,
 };
 
+use auth_exchange::exports::wasmqtt::plugin0_2_0::auth_exchange as auth_exchange_export;
 use authenticate::exports::wasmqtt::plugin::authenticate as authenticate_export;
 use authorize::exports::wasmqtt::plugin::authorize as authorize_export;
 use lifecycle::exports::wasmqtt::plugin::lifecycle as lifecycle_export;
@@ -55,6 +57,25 @@ impl<C: Component<Plugin: Authenticate>> authenticate_export::Guest for C {
             Decision::Next => authenticate_export::Decision::Next,
             Decision::Allow => authenticate_export::Decision::Allow,
             Decision::Deny(denial) => authenticate_export::Decision::Deny(denial.into()),
+        }
+    }
+}
+
+impl<C: Component<Plugin: AuthExchange>> auth_exchange_export::Guest for C {
+    fn step(
+        connection: &backend::Connection,
+        exchange: &additions::Exchange,
+        grant: &backend::Grant,
+    ) -> auth_exchange_export::Decision {
+        let connection = Connection(connection);
+        let decision = with_plugin::<C, _>(|plugin| {
+            plugin.step(&connection, &Exchange(exchange), &Grant(grant))
+        });
+        match decision {
+            StepDecision::Next => auth_exchange_export::Decision::Next,
+            StepDecision::Continue(data) => auth_exchange_export::Decision::Continue(data),
+            StepDecision::Allow(data) => auth_exchange_export::Decision::Allow(data),
+            StepDecision::Deny(denial) => auth_exchange_export::Decision::Deny(denial.into()),
         }
     }
 }

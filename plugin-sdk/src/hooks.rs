@@ -5,7 +5,10 @@
 //! runs as several instances, each on one thread with memory of its own, and an instance may be
 //! thrown away and started again at any time; what must be shared or last goes into [`crate::kv`].
 
-use crate::types::{CacheHint, Connection, Decision, Grant, Message, Request, Startup, Verdict};
+use crate::types::{
+    CacheHint, Connection, Decision, Exchange, Grant, Message, Request, Startup, StepDecision,
+    Verdict,
+};
 
 /// A plugin: what every instance does first.
 pub trait Plugin: Sized + 'static {
@@ -27,6 +30,21 @@ pub trait Authenticate: Plugin {
         password: Option<&[u8]>,
         grant: &Grant<'_>,
     ) -> Decision;
+}
+
+/// Who is this, in more than one step? Called for a CONNECT of MQTT 5 with an Authentication Method
+/// and for each AUTH packet, before the client is connected or when it authenticates again.
+pub trait AuthExchange: Plugin {
+    /// Answers one step. The next one may come to another instance: what it has to know goes into
+    /// [`Exchange::set_state`]. What is written to `grant` counts when the answer is
+    /// [`StepDecision::Allow`]; a client that authenticates again stays the same principal, or is
+    /// disconnected.
+    fn step(
+        &mut self,
+        connection: &Connection<'_>,
+        exchange: &Exchange<'_>,
+        grant: &Grant<'_>,
+    ) -> StepDecision;
 }
 
 /// May this client do that?

@@ -25,13 +25,15 @@
 //!
 //! The traits are the same natively, where [`mock`] stands in for the broker: a plugin's tests are
 //! ordinary `#[test]` functions. This crate speaks version 0.1.0 of the `wasmqtt:plugin` contract
-//! (`wit/0.1.0/plugin.wit`). No policy lives here, and no list of the broker's limits.
+//! (`wit/0.1.0/plugin.wit`) and what 0.2.0 adds (`wit/0.2.0/plugin.wit`); a plugin that uses nothing
+//! of that asks a broker for 0.1.0 only. No policy lives here, and no list of the broker's limits.
 
 pub mod clock;
 mod export;
 mod hooks;
 pub mod kv;
 pub mod log;
+pub mod random;
 pub mod reason_code;
 mod types;
 
@@ -44,7 +46,8 @@ pub mod glue;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod mock;
 
-pub use hooks::{Authenticate, Authorize, OnPublish, Plugin};
+pub use hooks::{AuthExchange, Authenticate, Authorize, OnPublish, Plugin};
 pub use types::{
-    Action, CacheHint, Connection, Decision, Denial, Grant, Message, QoS, Request, Startup, Verdict,
+    Action, CacheHint, Connection, Decision, Denial, Exchange, Grant, Message, QoS, Request,
+    Startup, StepDecision, Verdict,
 };

@@ -26,10 +26,12 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 
-use crate::hooks::{Authenticate, Authorize, OnPublish, Plugin};
+use crate::hooks::{AuthExchange, Authenticate, Authorize, OnPublish, Plugin};
 use crate::kv::Error;
 use crate::log::Level;
-use crate::types::{self, Action, CacheHint, Decision, QoS, Request, Startup, Verdict};
+use crate::types::{
+    self, Action, CacheHint, Decision, QoS, Request, Startup, StepDecision, Verdict,
+};
 
 /// Longest key and value that [`crate::kv`] takes here, in bytes.
 const KV_BYTES_MAX: usize = 64 * 1024;
@@ -176,6 +178,58 @@ pub fn authenticate<P: Authenticate>(
     Authenticated { decision, grant: grant.0.into_inner() }
 }
 
+/// A step of an exchange to show to a hook; change its fields freely.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// The Authentication Method.
+    pub method: String,
+    /// None at first.
+    pub data: Option<Vec<u8>>,
+    /// 0 at first.
+    pub step: u32,
+    /// False at first.
+    pub is_re_authentication: bool,
+    /// What was kept at the step before; empty at first.
+    pub state: Vec<u8>,
+}
+
+impl Exchange {
+    /// The first step of that method.
+    pub fn new(method: &str) -> Self {
+        Exchange {
+            method: method.to_owned(),
+            data: None,
+            step: 0,
+            is_re_authentication: false,
+            state: Vec::new(),
+        }
+    }
+}
+
+/// What came of [`step`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stepped {
+    /// The plugin's answer.
+    pub decision: StepDecision,
+    /// What it wrote to the grant, which counts if it allowed.
+    pub grant: Granted,
+    /// What it wants to see at the next step.
+    pub state: Vec<u8>,
+}
+
+/// Calls the hook.
+pub fn step<P: AuthExchange>(
+    plugin: &mut P,
+    connection: &Connection,
+    exchange: &Exchange,
+) -> Stepped {
+    let grant = backend::Grant::default();
+    let exchange = backend::Exchange { given: exchange.clone(), state: RefCell::new(Vec::new()) };
+    let connection = types::Connection(connection);
+    let decision = plugin.step(&connection, &types::Exchange(&exchange), &types::Grant(&grant));
+    Stepped { decision, grant: grant.0.into_inner(), state: exchange.state.into_inner() }
+}
+
 /// What came of [`authorize`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authorized {
@@ -238,6 +292,7 @@ struct Services {
     logs: Vec<(Level, String)>,
     kv: HashMap<String, Stored>,
     kv_error: Option<Error>,
+    random: u64,
 }
 
 struct Stored {
@@ -396,6 +451,38 @@ pub(crate) mod backend {
         }
     }
 
+    #[derive(Debug)]
+    pub(crate) struct Exchange {
+        pub(super) given: super::Exchange,
+        pub(super) state: RefCell<Vec<u8>>,
+    }
+
+    impl Exchange {
+        pub(crate) fn method(&self) -> String {
+            self.given.method.clone()
+        }
+
+        pub(crate) fn data(&self) -> Option<Vec<u8>> {
+            self.given.data.clone()
+        }
+
+        pub(crate) fn step(&self) -> u32 {
+            self.given.step
+        }
+
+        pub(crate) fn is_re_authentication(&self) -> bool {
+            self.given.is_re_authentication
+        }
+
+        pub(crate) fn state(&self) -> Vec<u8> {
+            self.given.state.clone()
+        }
+
+        pub(crate) fn set_state(&self, state: &[u8]) {
+            *self.state.borrow_mut() = state.to_vec();
+        }
+    }
+
     #[derive(Debug, Default)]
     pub(crate) struct CacheHint(pub(super) RefCell<Option<u32>>);
 
@@ -415,6 +502,18 @@ pub(crate) mod backend {
 
     pub(crate) fn monotonic_ms() -> u64 {
         SERVICES.with_borrow(|services| services.elapsed_ms)
+    }
+
+    /// Not random at all, and different each time: a linear congruential generator (Knuth).
+    pub(crate) fn bytes(length: u32) -> Vec<u8> {
+        SERVICES.with_borrow_mut(|services| {
+            let mut next = || {
+                let random = services.random.wrapping_mul(6_364_136_223_846_793_005);
+                services.random = random.wrapping_add(1_442_695_040_888_963_407);
+                services.random.to_be_bytes()[0]
+            };
+            (0..length).map(|_| next()).collect()
+        })
     }
 
     pub(crate) fn get(key: &str) -> Option<Vec<u8>> {

@@ -2,9 +2,13 @@
 //! `backend`'s business.
 
 #[cfg(target_arch = "wasm32")]
+use crate::bindings::additions::wasmqtt::plugin0_2_0::exchanges as additions;
+#[cfg(target_arch = "wasm32")]
 use crate::bindings::imports::wasmqtt::plugin::types as backend;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::mock::backend;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::mock::backend as additions;
 use crate::reason_code;
 
 /// Quality of Service [MQTT 4.3].
@@ -164,7 +168,65 @@ impl Message<'_> {
     }
 }
 
-/// What an `allow` of [`crate::Authenticate`] grants.
+/// One step of an exchange of AUTH packets (MQTT 5, chapter 4.12).
+#[derive(Debug)]
+pub struct Exchange<'call>(pub(crate) &'call additions::Exchange);
+
+impl Exchange<'_> {
+    /// The Authentication Method.
+    pub fn method(&self) -> String {
+        self.0.method()
+    }
+
+    /// The Authentication Data of the client's packet, none if it had none.
+    pub fn data(&self) -> Option<Vec<u8>> {
+        self.0.data()
+    }
+
+    /// How often the client has answered a challenge; 0 is CONNECT, or the AUTH packet by which a
+    /// connected client begins to authenticate again.
+    pub fn step(&self) -> u32 {
+        self.0.step()
+    }
+
+    /// Whether the client is connected; who it is, [`Connection::principal`] tells.
+    pub fn is_re_authentication(&self) -> bool {
+        self.0.is_re_authentication()
+    }
+
+    /// What [`Self::set_state`] kept at the step before; empty at step 0.
+    pub fn state(&self) -> Vec<u8> {
+        self.0.state()
+    }
+
+    /// Kept by the broker until the client has answered a [`StepDecision::Continue`].
+    pub fn set_state(&self, state: &[u8]) {
+        self.0.set_state(state);
+    }
+}
+
+/// The answer of [`crate::AuthExchange`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StepDecision {
+    /// Not a method of this plugin: the next in the chain is asked, and when all say so the broker
+    /// denies. Only an answer at step 0.
+    Next,
+    /// The client is to answer this challenge.
+    Continue(Vec<u8>),
+    /// Yes, with a last word of the method for the client.
+    Allow(Option<Vec<u8>>),
+    /// No.
+    Deny(Denial),
+}
+
+impl StepDecision {
+    /// A refusal with [`reason_code::NOT_AUTHORIZED`].
+    pub fn not_authorized(reason: impl Into<String>) -> Self {
+        StepDecision::Deny(Denial::new(reason_code::NOT_AUTHORIZED, reason))
+    }
+}
+
+/// What an `allow` of [`crate::Authenticate`] or [`crate::AuthExchange`] grants.
 #[derive(Debug)]
 pub struct Grant<'call>(pub(crate) &'call backend::Grant);
 

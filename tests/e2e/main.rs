@@ -13,6 +13,7 @@ mod cli;
 mod cli_clients;
 mod connect;
 mod disconnect;
+mod enhanced_auth;
 mod flow;
 mod foreign_clients;
 mod interop;

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use wasmqtt_core::event::{Closed, Connect};
+use wasmqtt_core::event::{Authentication, Closed, Connect};
 use wasmqtt_core::hook::ConnectionFacts;
 use wasmqtt_core::ids::{PacketId, TenantId};
 use wasmqtt_core::message::{Message, MessageRef, QoS};
@@ -12,9 +12,9 @@ use wasmqtt_core::reason::{ReasonCode, Version};
 use wasmqtt_core::session::will::Will;
 use wasmqtt_core::time::Millis;
 
-use crate::client::subscribe_filters;
+use crate::client::{Client, subscribe_filters};
 use crate::model::{Asked, WillFacts};
-use crate::packet::{Content, FromClient, ToClient, properties_of};
+use crate::packet::{Content, FromClient, METHOD, Plan, Shown, ToClient, properties_of};
 use crate::shell::{Link, LinkIx};
 use crate::trace;
 use crate::world::World;
@@ -29,6 +29,8 @@ impl World {
         if !self.clients[client].is_connected {
             if self.shell.rng.chance(5) {
                 self.leave(client, link);
+            } else if !self.clients[client].acks.is_empty() && self.shell.rng.chance(50) {
+                self.answer_challenge(client, link);
             }
             return;
         }
@@ -39,7 +41,8 @@ impl World {
         }
         let habits = self.shell.scenario.habits.clone();
         let nonsense = self.clients[client].plan.nonsense_percent;
-        let kinds: [(u32, fn(&mut Self, usize, LinkIx)); 8] = [
+        let is_v5 = self.clients[client].plan.version == Version::V5;
+        let kinds: [(u32, fn(&mut Self, usize, LinkIx)); 9] = [
             (habits.publish, Self::publish),
             (habits.subscribe, Self::subscribe),
             (habits.unsubscribe, Self::unsubscribe),
@@ -47,6 +50,7 @@ impl World {
             (habits.drop, Self::leave),
             (habits.disconnect, Self::disconnect),
             (nonsense, Self::talk_nonsense),
+            (if is_v5 { habits.authenticate } else { 0 }, Self::authenticate_again),
             (1, |world, _, link| world.send(link, FromClient::Ping)),
         ];
         let total: u32 = kinds.iter().map(|(weight, _)| weight).sum();
@@ -63,6 +67,62 @@ impl World {
         if !self.shell.links[link].client_closed {
             self.shell.links[link].to_server.push_back(packet);
         }
+    }
+
+    /// A client that is not connected yet goes on with its exchange, or does what it must not.
+    fn answer_challenge(&mut self, client: usize, link: LinkIx) {
+        let Some(answer) = self.clients[client].acks.pop_front() else {
+            return;
+        };
+        let nonsense = self.clients[client].plan.nonsense_percent;
+        let packet = if self.shell.rng.chance(nonsense) {
+            let plan = Plan { challenges: 0, verdict: Shown::Itself };
+            let auth = |code, method| FromClient::Auth { code, method, plan };
+            match self.shell.rng.below(4) {
+                0 => auth(ReasonCode::ReAuthenticate, METHOD),
+                1 => auth(ReasonCode::ContinueAuthentication, "another"),
+                2 => self.subscribe_packet(client),
+                _ => FromClient::Ping,
+            }
+        } else if self.shell.rng.chance(3) {
+            let (code, session_expiry_seconds) = (ReasonCode::Success, None);
+            self.shell.links[link].client_closed = true;
+            self.clients[client].disconnected();
+            let packet = FromClient::Disconnect { code, session_expiry_seconds };
+            self.shell.links[link].to_server.push_back(packet);
+            return;
+        } else {
+            answer
+        };
+        self.send(link, packet);
+    }
+
+    /// A connected client authenticates again; for once without having named a method, or while it
+    /// does so already, or as somebody else.
+    fn authenticate_again(&mut self, client: usize, link: LinkIx) {
+        let Client { has_method, is_exchanging, ref plan, .. } = self.clients[client];
+        let is_nonsense = self.shell.rng.chance(plan.nonsense_percent);
+        if (!has_method || is_exchanging) && !is_nonsense {
+            return;
+        }
+        let rng = &mut self.shell.rng;
+        let verdict = match rng.below(20) {
+            0 => Shown::SomebodyElse,
+            1 => Shown::Refused(ReasonCode::NotAuthorized),
+            2 => Shown::Refused(ReasonCode::Banned),
+            _ => Shown::Itself,
+        };
+        let plan = Plan { challenges: rng.pick(&[0, 1, 1, 3, 17]), verdict };
+        let (mut code, mut method) = (ReasonCode::ReAuthenticate, METHOD);
+        if is_nonsense {
+            match rng.below(3) {
+                0 => code = ReasonCode::ContinueAuthentication,
+                1 => method = "another",
+                _ => {}
+            }
+        }
+        self.clients[client].is_exchanging = true;
+        self.send(link, FromClient::Auth { code, method, plan });
     }
 
     /// A client connects, as its plan says or with something else for once.
@@ -87,6 +147,10 @@ impl World {
         } else {
             None
         };
+        let exchange = rng.chance(plan.exchange_percent).then(|| Plan {
+            challenges: rng.pick(&[0, 1, 1, 2, 17]),
+            verdict: refused.map_or(Shown::Itself, Shown::Refused),
+        });
         let delay_seconds = if plan.version == Version::V5 { rng.pick(&[0, 0, 3, 30]) } else { 0 };
         let keep_alive_seconds = plan.keep_alive_seconds;
         let has_will = rng.chance(self.shell.scenario.will_percent);
@@ -102,6 +166,7 @@ impl World {
             keep_alive_seconds,
             will,
             refused,
+            exchange,
         });
     }
 
@@ -131,6 +196,9 @@ impl World {
         trace!(self.shell, "  this is link {link}");
         self.clients[client].disconnected();
         self.clients[client].link = Some(link);
+        let has_method = asked.exchange.is_some();
+        (self.clients[client].has_method, self.clients[client].is_exchanging) =
+            (has_method, has_method);
         let connect = self.connect_packet(link, &asked);
         let now = self.shell.now;
         let slot = self.workers[worker].connect(now, link, connect, &mut self.shell);
@@ -168,6 +236,9 @@ impl World {
             },
             tenant: TenantId::DEFAULT,
             password: None,
+            authentication: asked
+                .exchange
+                .map(|plan| Authentication { method: METHOD.into(), data: Some(plan.data()) }),
             will,
             session_expiry_seconds: asked.expiry_seconds,
             receive_maximum: asked.receive_maximum,

@@ -9,7 +9,7 @@ use wasmqtt_core::ids::PacketId;
 use wasmqtt_core::message::QoS;
 use wasmqtt_core::reason::{ReasonCode, Version};
 
-use crate::packet::{Content, FromClient, ToClient, Uid};
+use crate::packet::{Content, FromClient, METHOD, Plan, Shown, ToClient, Uid};
 use crate::rng::Rng;
 use crate::scenario::{ClientPlan, Scenario};
 use crate::shell::LinkIx;
@@ -27,6 +27,10 @@ pub(crate) struct Client {
     received: Vec<(PacketId, Uid)>,
     /// Acknowledgements that it could send.
     pub(crate) acks: VecDeque<FromClient>,
+    /// It named a method when it connected.
+    pub(crate) has_method: bool,
+    /// It authenticates, for the first time or again.
+    pub(crate) is_exchanging: bool,
 }
 
 /// A publish on its way out.
@@ -47,6 +51,8 @@ impl Client {
             outgoing: Vec::new(),
             received: Vec::new(),
             acks: VecDeque::new(),
+            has_method: false,
+            is_exchanging: false,
         }
     }
 
@@ -55,6 +61,7 @@ impl Client {
         self.link = None;
         self.is_connected = false;
         self.acks.clear();
+        (self.has_method, self.is_exchanging) = (false, false);
     }
 
     /// A Packet Identifier that is not in use.
@@ -95,7 +102,7 @@ impl Client {
                     self.disconnected();
                     return Vec::new();
                 }
-                self.is_connected = true;
+                (self.is_connected, self.is_exchanging) = (true, false);
                 if !session_present {
                     self.outgoing.clear();
                     self.received.clear();
@@ -123,6 +130,12 @@ impl Client {
             }
             ToClient::PubComp(packet_id) => {
                 self.outgoing.retain(|sent| sent.packet_id != packet_id || !sent.is_released);
+            }
+            ToClient::Auth(ReasonCode::Success) => self.is_exchanging = false,
+            ToClient::Auth(_) => {
+                let code = ReasonCode::ContinueAuthentication;
+                let plan = Plan { challenges: 0, verdict: Shown::Itself }; // the first one counts
+                self.acks.push_back(FromClient::Auth { code, method: METHOD, plan });
             }
             ToClient::Other => {}
             ToClient::Close => self.disconnected(),

@@ -182,5 +182,6 @@ const fn asked(client: usize, clean: bool, expiry_seconds: u32) -> Asked {
         keep_alive_seconds: 0,
         will: None,
         refused: None,
+        exchange: None,
     }
 }

@@ -1,7 +1,7 @@
 //! Packets on the simulated wires, owned and in plain form.
 //! What must not live here: who sends them and when.
 
-use wasmqtt_core::event::{Packet, Publish, SubscribeFilter};
+use wasmqtt_core::event::{Authentication, Packet, Publish, SubscribeFilter};
 use wasmqtt_core::ids::PacketId;
 use wasmqtt_core::message::QoS;
 use wasmqtt_core::reason::ReasonCode;
@@ -54,6 +54,54 @@ pub(crate) enum FromClient {
     Unsubscribe { packet_id: PacketId, filters: Vec<Box<str>> },
     Ping,
     Disconnect { code: ReasonCode, session_expiry_seconds: Option<u32> },
+    Auth { code: ReasonCode, method: &'static str, plan: Plan },
+}
+
+/// The Authentication Method of a run.
+pub(crate) const METHOD: &str = "method";
+
+/// How an exchange of AUTH packets goes: it travels as Authentication Data, which the core carries
+/// unread.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Plan {
+    /// Challenges before it is decided.
+    pub(crate) challenges: u16,
+    /// Who the client turns out to be, or why it is refused.
+    pub(crate) verdict: Shown,
+}
+
+/// What an exchange shows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Shown {
+    Itself,
+    SomebodyElse,
+    Refused(ReasonCode),
+}
+
+impl Plan {
+    /// As Authentication Data.
+    pub(crate) fn data(self) -> Box<[u8]> {
+        let [high, low] = self.challenges.to_be_bytes();
+        let verdict = match self.verdict {
+            Shown::Itself => 0,
+            Shown::SomebodyElse => 1,
+            Shown::Refused(code) => code as u8,
+        };
+        Box::new([high, low, verdict])
+    }
+
+    /// Back from there.
+    pub(crate) fn of(data: &[u8]) -> Self {
+        let &[high, low, verdict] = data else {
+            panic!("{data:?} is no plan");
+        };
+        let verdict = match verdict {
+            0 => Shown::Itself,
+            1 => Shown::SomebodyElse,
+            code => Shown::Refused(ReasonCode::from_u8(code).unwrap()),
+        };
+        Self { challenges: u16::from_be_bytes([high, low]), verdict }
+    }
 }
 
 impl FromClient {
@@ -93,6 +141,10 @@ impl FromClient {
             Self::Disconnect { code, session_expiry_seconds } => {
                 Packet::Disconnect { code: *code, session_expiry_seconds: *session_expiry_seconds }
             }
+            Self::Auth { code, method, plan } => {
+                let (method, data) = ((*method).into(), Some(plan.data()));
+                Packet::Auth { code: *code, authentication: Authentication { method, data } }
+            }
         })
     }
 }
@@ -113,6 +165,8 @@ pub(crate) enum ToClient {
     PubRec(PacketId, ReasonCode),
     PubRel(PacketId),
     PubComp(PacketId),
+    /// AUTH.
+    Auth(ReasonCode),
     /// SUBACK, UNSUBACK, PINGRESP.
     Other,
     /// DISCONNECT and the end, or only the end.

@@ -33,6 +33,8 @@ pub(crate) struct ClientPlan {
     /// How often it sends what it should not.
     pub(crate) nonsense_percent: u32,
     pub(crate) keep_alive_seconds: u16,
+    /// How often it authenticates by an exchange of AUTH packets.
+    pub(crate) exchange_percent: u32,
 }
 
 /// How often a kind of step is taken, relative to the others.
@@ -62,6 +64,7 @@ pub(crate) struct Habits {
     pub(crate) reconnect: u32,
     pub(crate) drop: u32,
     pub(crate) disconnect: u32,
+    pub(crate) authenticate: u32,
 }
 
 /// A world.
@@ -150,6 +153,7 @@ fn client(rng: &mut Rng, index: usize) -> ClientPlan {
         ack_percent: rng.pick(&[100, 100, 60, 15, 0]),
         nonsense_percent: rng.pick(&[0, 0, 5]),
         keep_alive_seconds: rng.pick(&[0, 0, 0, 30]),
+        exchange_percent: if version == Version::V5 { rng.pick(&[0, 0, 30, 100]) } else { 0 },
     }
 }
 
@@ -165,6 +169,7 @@ fn limits(rng: &mut Rng) -> Limits {
         subscriptions_max: rng.pick(&[3, 100, 100]),
         session_expiry_seconds_max: rng.pick(&[10, u32::MAX, u32::MAX]),
         keep_alive_seconds_max: rng.pick(&[0, 0, 60]),
+        exchange_timeout_seconds: rng.pick(&[2, 10, 1000]),
         write_timeout_seconds: rng.pick(&[5, 30, 1000]),
         routes_max: rng.pick(&[1, 3, 100]),
         decisions_max: rng.pick(&[1, 2, 100]),
@@ -201,5 +206,6 @@ fn habits(rng: &mut Rng) -> Habits {
         reconnect: rng.pick(&[0, 2, 6]),
         drop: rng.pick(&[0, 2, 5]),
         disconnect: rng.pick(&[0, 1, 3]),
+        authenticate: rng.pick(&[1, 5]),
     }
 }

@@ -9,7 +9,8 @@ use wasmqtt_core::action::{Delivery, Observation, Reply, Shell};
 use wasmqtt_core::event::Mail;
 use wasmqtt_core::hook::{
     AuthenticateAnswer, AuthenticateRequest, AuthorizeAnswer, AuthorizeRequest, ChainMask, Denial,
-    HookAnswer, HookReply, OnPublishRequest, Principal, PublishVerdict,
+    ExchangeAnswer, ExchangeRequest, HookAnswer, HookReply, OnPublishRequest, Principal,
+    PublishVerdict,
 };
 use wasmqtt_core::ids::{BatchId, ConnSlot, HookToken, SessionSlot, TenantId, WorkerId};
 use wasmqtt_core::reason::ReasonCode;
@@ -177,6 +178,10 @@ impl Shell for SimShell {
                 ToClient::Other
             }
             Reply::PingResp => ToClient::Other,
+            Reply::Auth(code, proof) => {
+                self.model.on_auth(*link, code, proof);
+                ToClient::Auth(code)
+            }
         };
         self.push(*link, packet);
     }
@@ -189,6 +194,11 @@ impl Shell for SimShell {
         self.links[*link].server_closed = true;
         self.links[*link].to_client.push_back(ToClient::Close);
         self.model.on_close(*link, code);
+    }
+
+    fn takes(&mut self, link: &LinkIx, bytes: usize) -> bool {
+        let client = self.links[*link].client;
+        bytes <= self.scenario.clients[client].payload_bytes_max.saturating_mul(10)
     }
 
     fn set_reading(&mut self, link: &LinkIx, reading: bool) {
@@ -250,6 +260,20 @@ impl Shell for SimShell {
         };
         if self.parks(self.scenario.auth_park_percent) {
             self.park(token, HookAnswer::Authenticate(answer));
+            return HookReply::Parked;
+        }
+        HookReply::Now(answer)
+    }
+
+    fn auth_exchange(
+        &mut self,
+        token: HookToken,
+        request: ExchangeRequest,
+    ) -> HookReply<ExchangeAnswer> {
+        let link: LinkIx = request.connection.listener.parse().unwrap();
+        let answer = self.model.step_of_exchange(link, &request);
+        if self.parks(self.scenario.auth_park_percent) {
+            self.park(token, HookAnswer::Exchange(answer));
             return HookReply::Parked;
         }
         HookReply::Now(answer)

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::event::Mail;
 use crate::hook::{
     AuthenticateAnswer, AuthenticateRequest, AuthorizeAnswer, AuthorizeRequest, ChainMask,
-    ConnectionFacts, HookReply, OnPublishRequest, Principal, PublishVerdict,
+    ConnectionFacts, ExchangeAnswer, ExchangeRequest, HookReply, OnPublishRequest, Principal,
+    PublishVerdict,
 };
 use crate::ids::{BatchId, ConnId, ConnSlot, HookToken, PacketId, TenantId, WorkerId};
 use crate::message::{MessageRef, QoS};
@@ -51,6 +52,17 @@ pub enum Reply<'a> {
     UnsubAck(PacketId, &'a [ReasonCode]),
     /// PINGRESP.
     PingResp,
+    /// AUTH.
+    Auth(ReasonCode, Proof<'a>),
+}
+
+/// Authentication Method and Authentication Data towards a client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Proof<'a> {
+    /// The method that CONNECT named [MQTT-4.12.0-5].
+    pub method: &'a str,
+    /// Authentication Data.
+    pub data: Option<&'a [u8]>,
 }
 
 impl Reply<'_> {
@@ -66,6 +78,7 @@ impl Reply<'_> {
             Self::SubAck(..) => "SUBACK",
             Self::UnsubAck(..) => "UNSUBACK",
             Self::PingResp => "PINGRESP",
+            Self::Auth(..) => "AUTH",
         }
     }
 }
@@ -85,6 +98,8 @@ pub struct ConnAck<'a> {
     pub server_keep_alive: Option<u16>,
     /// Session Expiry Interval, where it differs from what the client asked.
     pub session_expiry_seconds: Option<u32>,
+    /// What ends the exchange of AUTH packets, where there was one.
+    pub proof: Option<Proof<'a>>,
 }
 
 /// What is worth a counter or a line in the log. Never a payload or a password.
@@ -100,6 +115,15 @@ pub enum Observation<'a> {
         principal: &'a Principal,
         /// Whether it found its session.
         session_present: bool,
+    },
+    /// A connected client has authenticated again.
+    Reauthenticated {
+        /// The connection's number.
+        id: ConnId,
+        /// The connection.
+        facts: &'a ConnectionFacts,
+        /// Who it is.
+        principal: &'a Principal,
     },
     /// A CONNECT was refused.
     ConnectRefused {
@@ -160,6 +184,8 @@ pub trait Shell {
     fn deliver(&mut self, link: &Self::Link, delivery: Delivery<'_>) -> bool;
     /// Sends any other packet.
     fn send(&mut self, link: &Self::Link, reply: Reply<'_>);
+    /// Whether the client takes packets of that length: see its Maximum Packet Size.
+    fn takes(&mut self, link: &Self::Link, bytes: usize) -> bool;
     /// Closes the connection after what was sent, with a DISCONNECT where the protocol has one.
     fn close(&mut self, link: &Self::Link, code: Option<ReasonCode>);
     /// Stops or goes on handing over packets of this client. After CONNECT the shell has stopped
@@ -177,6 +203,12 @@ pub trait Shell {
         token: HookToken,
         request: AuthenticateRequest,
     ) -> HookReply<AuthenticateAnswer>;
+    /// Asks for one step of an exchange of AUTH packets.
+    fn auth_exchange(
+        &mut self,
+        token: HookToken,
+        request: ExchangeRequest,
+    ) -> HookReply<ExchangeAnswer>;
     /// Asks one plugin of the access order.
     fn authorize(
         &mut self,

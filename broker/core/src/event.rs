@@ -24,12 +24,23 @@ pub struct Connect {
     pub tenant: TenantId,
     /// The Password field.
     pub password: Option<Box<[u8]>>,
+    /// How an exchange of AUTH packets begins, where the client asks for one.
+    pub authentication: Option<Authentication>,
     /// The Will, if any.
     pub will: Option<Box<Will>>,
     /// Session Expiry Interval; 3.1.1: 0 with Clean Session, else `u32::MAX`.
     pub session_expiry_seconds: u32,
     /// The client's Receive Maximum; 65,535 where it sent none.
     pub receive_maximum: u16,
+}
+
+/// Authentication Method and Authentication Data of a packet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Authentication {
+    /// The method's name.
+    pub method: Box<str>,
+    /// What the method makes of it.
+    pub data: Option<Box<[u8]>>,
 }
 
 /// A PUBLISH packet that is well formed, borrowed from the read buffer. The Topic Name is not yet
@@ -124,6 +135,13 @@ pub enum Packet<'a> {
         code: ReasonCode,
         /// A changed Session Expiry Interval.
         session_expiry_seconds: Option<u32>,
+    },
+    /// AUTH.
+    Auth {
+        /// Its Reason Code.
+        code: ReasonCode,
+        /// Its method and data.
+        authentication: Authentication,
     },
 }
 

@@ -121,6 +121,49 @@ pub enum AuthenticateAnswer {
     Deny(Denial),
 }
 
+/// `auth-exchange`: one step of an exchange of AUTH packets [MQTT 5.0, 4.12]. Always answered later,
+/// off the packet path.
+#[derive(Debug)]
+pub struct ExchangeRequest {
+    /// The connection.
+    pub connection: Arc<ConnectionFacts>,
+    /// Who it is, where it authenticates again; none before it is connected.
+    pub principal: Option<Arc<Principal>>,
+    /// The Authentication Method.
+    pub method: Arc<str>,
+    /// The Authentication Data of the client's packet.
+    pub data: Option<Box<[u8]>>,
+    /// How often the client has answered a challenge in this exchange.
+    pub step: u16,
+    /// What came along with the challenge that this answers; none at the first step.
+    pub kept: Option<Kept>,
+}
+
+/// What whoever asked for a challenge wants to see again with its answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Kept {
+    /// Who asked: the step of the exchange's order.
+    pub asked_by: u16,
+    /// Its own words.
+    pub state: Box<[u8]>,
+}
+
+/// The outcome of one step of an exchange.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ExchangeAnswer {
+    /// AUTH with that Authentication Data; the client is to answer.
+    Continue {
+        /// For the client.
+        data: Box<[u8]>,
+        /// For whoever sees the client's answer.
+        kept: Kept,
+    },
+    /// Let in as this principal; the Authentication Data goes into CONNACK, or the last AUTH.
+    Allow(Arc<Principal>, Option<Box<[u8]>>),
+    /// Refused; CONNACK or DISCONNECT carries the code.
+    Deny(Denial),
+}
+
 /// What `authorize` is asked about.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum AccessAction {
@@ -230,6 +273,8 @@ pub enum PublishVerdict {
 pub enum HookAnswer {
     /// To `authenticate`.
     Authenticate(AuthenticateAnswer),
+    /// To `auth-exchange`.
+    Exchange(ExchangeAnswer),
     /// To `authorize`.
     Authorize(AuthorizeAnswer),
     /// To `on-publish`.

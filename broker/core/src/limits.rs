@@ -22,6 +22,17 @@ pub const AUTO_SUBSCRIBE_MAX: usize = 100;
 /// Bytes of the topics that one worker remembers, with their match sets.
 pub const ROUTES_BYTES_MAX: usize = 64 << 20;
 
+/// Challenges that a client may be asked to answer in one exchange of AUTH packets.
+pub const EXCHANGE_STEPS_MAX: u16 = 16;
+
+/// Bytes of an AUTH packet beside its method and its data: fixed header, Reason Code, property
+/// length, and what stands before the two properties.
+pub const AUTH_OVERHEAD_BYTES: usize = 16;
+
+/// The same of a CONNACK that accepts, beside the Client Identifier that it assigns: every property
+/// that this broker puts in one.
+pub const CONNACK_OVERHEAD_BYTES: usize = 64;
+
 /// Bounds of one tenant's retained messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RetainedLimits {
@@ -60,6 +71,8 @@ pub struct Limits {
     pub session_expiry_seconds_max: u32,
     /// Keep Alive that is granted at most, 0: whatever the client asks.
     pub keep_alive_seconds_max: u16,
+    /// From CONNECT, or the AUTH packet that asks for re-authentication, to a client's last answer.
+    pub exchange_timeout_seconds: u32,
     /// How long a client may leave its socket full before it is cut.
     pub write_timeout_seconds: u32,
     /// Topics whose match set one worker remembers.
@@ -88,6 +101,7 @@ impl Default for Limits {
             subscriptions_max: 10_000,
             session_expiry_seconds_max: u32::MAX,
             keep_alive_seconds_max: 0,
+            exchange_timeout_seconds: 10,
             write_timeout_seconds: 30,
             routes_max: 100_000,
             decisions_max: 4_096,

@@ -166,6 +166,20 @@ impl ReasonCode {
         }
     }
 
+    /// The code in the DISCONNECT of a connected client whose refusal could as well have been in a
+    /// CONNACK [MQTT 5.0, 3.14.2.1]: what only CONNACK has a word for is told less exactly.
+    #[must_use]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "every other code is a DISCONNECT's too")]
+    pub const fn in_disconnect(self) -> Self {
+        match self {
+            Self::ClientIdentifierNotValid | Self::BadUserNameOrPassword | Self::Banned => {
+                Self::NotAuthorized
+            }
+            Self::ServerUnavailable | Self::UnsupportedProtocolVersion => Self::UnspecifiedError,
+            other => other,
+        }
+    }
+
     /// The code of one filter in a SUBACK: 3.1.1 knows a single failure, 0x80; 3.1 knows none, and
     /// its clients read what they may get at most.
     #[must_use]

@@ -4,11 +4,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use thiserror::Error;
-use wasmqtt_core::hook::{AuthenticateRequest, ChainMask, Denial};
+use wasmqtt_core::hook::{AuthenticateRequest, ChainMask, Denial, ExchangeRequest};
 use wasmqtt_core::reason::ReasonCode;
 use wasmqtt_core::topic::TopicFilter;
 
-use crate::answer::AuthVerdict;
+use crate::answer::{AuthVerdict, ExchangeVerdict};
 use crate::auth_pool::AuthPool;
 use crate::breaker::{Admission, Breaker};
 use crate::builder::Builder;
@@ -180,10 +180,27 @@ impl ActivePlugins {
     #[must_use]
     pub fn authenticate(&self, plugin: PluginIndex, request: &AuthenticateRequest) -> AuthVerdict {
         let answer = match self.shared.plugins.get(plugin.0) {
-            Some(active) => active.authenticators.call(active, request),
+            Some(active) => {
+                let ask = |instance: &mut Instance, wall| instance.authenticate(request, wall);
+                active.authenticators.call(active, Hook::Authenticate, ask)
+            }
             None => Err(FaultKind::NotReady),
         };
         answer.unwrap_or(AuthVerdict::Deny(Denial::new(ReasonCode::ServerUnavailable)))
+    }
+
+    /// Asks a plugin for one step of an exchange of AUTH packets; for the rest as
+    /// [`Self::authenticate`].
+    #[must_use]
+    pub fn exchange(&self, plugin: PluginIndex, request: &ExchangeRequest) -> ExchangeVerdict {
+        let answer = match self.shared.plugins.get(plugin.0) {
+            Some(active) => {
+                let ask = |instance: &mut Instance, wall| instance.exchange(request, wall);
+                active.authenticators.call(active, Hook::AuthExchange, ask)
+            }
+            None => Err(FaultKind::NotReady),
+        };
+        answer.unwrap_or(ExchangeVerdict::Deny(Denial::new(ReasonCode::ServerUnavailable)))
     }
 
     /// What each plugin did since it was activated.

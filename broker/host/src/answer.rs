@@ -20,10 +20,29 @@ pub enum AuthVerdict {
     Deny(Denial),
 }
 
+/// What a plugin answers to one step of `auth-exchange`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ExchangeVerdict {
+    /// Not its method.
+    Next,
+    /// The client is to answer.
+    Continue {
+        /// Authentication Data for the client.
+        data: Box<[u8]>,
+        /// For the next step.
+        state: Box<[u8]>,
+    },
+    /// Let in as this principal, with Authentication Data for the client.
+    Allow(Arc<Principal>, Option<Box<[u8]>>),
+    /// Refused.
+    Deny(Denial),
+}
+
 /// The packet that carries a refusal to the client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Refusal {
-    /// CONNACK, of a Will too.
+    /// CONNACK, of a Will too. A client that authenticates again gets what is nearest in a
+    /// DISCONNECT.
     Connack,
     /// PUBACK and PUBREC [MQTT 3.4.2.1].
     Puback,

@@ -1,13 +1,10 @@
-//! Instances that answer `authenticate`, for callers on any thread.
+//! Instances that answer `authenticate` and `auth-exchange`, for callers on any thread.
 //! What must not live here: the threads, which are the caller's.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use wasmqtt_core::hook::AuthenticateRequest;
-
 use crate::active::Active;
-use crate::answer::AuthVerdict;
 use crate::breaker::Admission;
 use crate::clock::{monotonic, thread_cpu};
 use crate::fault::{Fault, FaultKind};
@@ -42,30 +39,31 @@ impl AuthPool {
         Self { pool: Mutex::default(), freed: Condvar::new(), counters }
     }
 
-    pub(crate) fn call(
+    /// `ask` gets an instance and what is left of the time that the client may wait.
+    pub(crate) fn call<R>(
         &self,
         active: &Active,
-        request: &AuthenticateRequest,
-    ) -> Result<AuthVerdict, FaultKind> {
-        const HOOK: Hook = Hook::Authenticate;
-        self.counters.call(HOOK);
+        hook: Hook,
+        ask: impl FnOnce(&mut Instance, Duration) -> Result<R, Fault>,
+    ) -> Result<R, FaultKind> {
+        self.counters.call(hook);
         let admission = active.admit();
         if admission == Admission::Quarantined {
-            self.counters.fault(HOOK, FaultKind::Quarantined);
+            self.counters.fault(hook, FaultKind::Quarantined);
             return Err(FaultKind::Quarantined);
         }
         let answer = self.place(active).and_then(|mut place| {
             let start = thread_cpu();
-            let answer = place.answer(active, request);
-            self.counters.timed(HOOK, thread_cpu().saturating_sub(start));
+            let answer = place.answer(active, ask);
+            self.counters.timed(hook, thread_cpu().saturating_sub(start));
             answer
         });
         match &answer {
             Ok(_) if admission == Admission::Probe => active.close_breaker(),
             Ok(_) => {}
             Err(fault) => {
-                self.counters.fault(HOOK, fault.kind);
-                active.fault(admission, Some(HOOK), fault);
+                self.counters.fault(hook, fault.kind);
+                active.fault(admission, Some(hook), fault);
             }
         }
         answer.map_err(|fault| fault.kind)
@@ -92,18 +90,18 @@ impl AuthPool {
 }
 
 impl Place<'_> {
-    fn answer(
+    fn answer<R>(
         &mut self,
         active: &Active,
-        request: &AuthenticateRequest,
-    ) -> Result<AuthVerdict, Fault> {
+        ask: impl FnOnce(&mut Instance, Duration) -> Result<R, Fault>,
+    ) -> Result<R, Fault> {
         let mut instance = match self.instance.take() {
             Some(instance) => instance,
             None => active.start_instance()?,
         };
-        let verdict = instance.authenticate(request, self.until.saturating_sub(monotonic()))?;
+        let answer = ask(&mut instance, self.until.saturating_sub(monotonic()))?;
         self.instance = Some(instance);
-        Ok(verdict)
+        Ok(answer)
     }
 }
 

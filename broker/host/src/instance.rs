@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wasmqtt_core::hook::{
-    AuthenticateRequest, AuthorizeAnswer, AuthorizeRequest, OnPublishRequest, PublishVerdict,
+    AuthenticateRequest, AuthorizeAnswer, AuthorizeRequest, ExchangeRequest, OnPublishRequest,
+    PublishVerdict,
 };
 use wasmqtt_core::message::MessageRef;
 use wasmtime::Store;
 
-use crate::answer::AuthVerdict;
+use crate::answer::{AuthVerdict, ExchangeVerdict};
 use crate::engine::Caller;
 use crate::fault::{Fault, FaultKind};
 use crate::limits::{INIT_ERROR_BYTES_MAX, WALL_FACTOR};
@@ -62,6 +63,17 @@ impl Instance {
         let cpu = self.store.data().identity.limits.authenticate_cpu;
         let guest = &self.guest;
         call(&mut self.store, &self.caller, cpu, wall, |store| guest.authenticate(store, request))
+    }
+
+    /// `wall`: what is left of the time that the client may wait.
+    pub(crate) fn exchange(
+        &mut self,
+        request: &ExchangeRequest,
+        wall: Duration,
+    ) -> Result<ExchangeVerdict, Fault> {
+        let cpu = self.store.data().identity.limits.authenticate_cpu;
+        let guest = &self.guest;
+        call(&mut self.store, &self.caller, cpu, wall, |store| guest.exchange(store, request))
     }
 
     pub(crate) fn authorize(

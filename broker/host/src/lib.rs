@@ -28,4 +28,5 @@ mod state;
 pub mod stats;
 mod trusted;
 mod v1;
+mod v2;
 pub mod worker;

@@ -9,20 +9,20 @@ use std::time::Duration;
 pub struct Limits {
     /// CPU time of one `authorize` or `on-publish`.
     pub call_cpu: Duration,
-    /// CPU time of one `authenticate`.
+    /// CPU time of one `authenticate`, and of one step of `auth-exchange`.
     pub authenticate_cpu: Duration,
     /// CPU time of `init`.
     pub init_cpu: Duration,
     /// An `init` that took more CPU time when it was proved is never run on a worker: instances of
     /// that plugin are made by a thread of their own.
     pub inline_init_cpu: Duration,
-    /// Wall time of one `authenticate`, waiting for a free instance included.
+    /// Wall time of one such call, waiting for a free instance included.
     pub authenticate_wall: Duration,
     /// Linear memory of one instance, all its memories together.
     pub memory_bytes: usize,
     /// Longest payload that `set-payload` takes.
     pub payload_bytes_max: usize,
-    /// Instances that answer `authenticate` at the same time.
+    /// Instances that answer `authenticate` and `auth-exchange` at the same time.
     pub authenticate_instances_max: usize,
     /// Bounds of the key-value store.
     pub kv: KvLimits,
@@ -110,6 +110,13 @@ pub const TICK: Duration = Duration::from_millis(1);
 pub const TICKS_BEFORE_REST: u32 = 50;
 /// How much longer than its CPU budget a call may take on the wall, on a machine that is loaded.
 pub const WALL_FACTOR: u32 = 20;
+
+/// Longest Authentication Data that a plugin sends to a client.
+pub const EXCHANGE_DATA_BYTES_MAX: usize = 16 << 10;
+/// What a plugin may have kept until a client answers.
+pub const EXCHANGE_STATE_BYTES_MAX: usize = 4 << 10;
+/// Random bytes of one call.
+pub const RANDOM_BYTES_MAX: u32 = 1 << 10;
 
 /// Longest reason string of a refusal.
 pub const REASON_BYTES_MAX: usize = 1 << 10;

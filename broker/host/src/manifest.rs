@@ -24,11 +24,14 @@ pub enum Hook {
     Authorize,
     /// A message was published.
     OnPublish,
+    /// Who is this, in more than one step?
+    AuthExchange,
 }
 
 impl Hook {
     /// All hooks, in the order of their numbers.
-    pub const ALL: [Self; 3] = [Self::Authenticate, Self::Authorize, Self::OnPublish];
+    pub const ALL: [Self; 4] =
+        [Self::Authenticate, Self::Authorize, Self::OnPublish, Self::AuthExchange];
 
     /// The name in manifests and in the contract.
     #[must_use]
@@ -37,6 +40,7 @@ impl Hook {
             Self::Authenticate => "authenticate",
             Self::Authorize => "authorize",
             Self::OnPublish => "on-publish",
+            Self::AuthExchange => "auth-exchange",
         }
     }
 
@@ -45,6 +49,7 @@ impl Hook {
             Self::Authenticate => 0,
             Self::Authorize => 1,
             Self::OnPublish => 2,
+            Self::AuthExchange => 3,
         }
     }
 }
@@ -64,11 +69,13 @@ pub enum Capability {
     Clock,
     /// The key-value store.
     Kv,
+    /// Randomness.
+    Random,
 }
 
 impl Capability {
     /// All services.
-    pub const ALL: [Self; 3] = [Self::Log, Self::Clock, Self::Kv];
+    pub const ALL: [Self; 4] = [Self::Log, Self::Clock, Self::Kv, Self::Random];
 
     /// The name in manifests and in the contract.
     #[must_use]
@@ -77,6 +84,7 @@ impl Capability {
             Self::Log => "log",
             Self::Clock => "clock",
             Self::Kv => "kv",
+            Self::Random => "random",
         }
     }
 }

@@ -15,12 +15,12 @@ use crate::load_error::LoadError;
 use crate::manifest::{Capability, Hook, Manifest};
 use crate::sections::{Binary, classify, manifest_text};
 use crate::state::State;
-use crate::v1;
+use crate::{v1, v2};
 
 /// The namespace of all our interfaces.
 const PACKAGE: &str = "wasmqtt:plugin/";
-/// The imported interface with the contract's types.
-const TYPES: &str = "types";
+/// The imported interfaces with the contract's types.
+const TYPES: [&str; 2] = ["types", "exchanges"];
 /// The exported interface with `init`.
 const LIFECYCLE: &str = "lifecycle";
 
@@ -136,7 +136,7 @@ fn check(
             Some(capability) if !manifest.capabilities.contains(&capability) => {
                 return Err(LoadError::CapabilityNotDeclared { capability });
             }
-            None if interface != TYPES => {
+            None if !TYPES.contains(&interface) => {
                 return Err(LoadError::ForeignImport { import: name.to_owned() });
             }
             Some(_) | None => {}
@@ -156,19 +156,17 @@ fn check(
     Ok(exported.contains(&LIFECYCLE))
 }
 
-/// The interface's name if it is one of ours, in the version that this host has.
+/// The interface's name if it is one of ours, in the version that brought it.
 fn our_interface(name: &str) -> Result<Option<&str>, LoadError> {
     let Some(interface) = name.strip_prefix(PACKAGE) else {
         return Ok(None);
     };
-    match interface.split_once('@') {
-        Some((interface, v1::VERSION)) => Ok(Some(interface)),
-        other => Err(LoadError::AbiUnsupported {
-            interface: name.to_owned(),
-            wants: other.map_or("none", |(_, version)| version).to_owned(),
-            host: v1::VERSION,
-        }),
+    let (interface, version) = interface.split_once('@').unwrap_or((interface, "none"));
+    let host = if v2::INTERFACES.contains(&interface) { v2::VERSION } else { v1::VERSION };
+    if version == host {
+        return Ok(Some(interface));
     }
+    Err(LoadError::AbiUnsupported { interface: name.to_owned(), wants: version.to_owned(), host })
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -50,9 +50,11 @@ pub(crate) struct Reply {
     pub(crate) retain: Option<bool>,
     /// `grant`.
     pub(crate) grant: Grant,
+    /// `exchange`.
+    pub(crate) state: Vec<u8>,
 }
 
-/// What `authenticate` gives along with an allow.
+/// What `authenticate` and `auth-exchange` give along with an allow.
 #[derive(Default)]
 pub(crate) struct Grant {
     pub(crate) principal: Option<String>,

@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use wasmqtt_core::hook::{
-    AccessAction, AuthenticateRequest, AuthorizeAnswer, AuthorizeRequest, OnPublishRequest,
-    Principal, PublishVerdict, Replacement, Verdict,
+    AccessAction, AuthenticateRequest, AuthorizeAnswer, AuthorizeRequest, ConnectionFacts,
+    ExchangeRequest, OnPublishRequest, Principal, PublishVerdict, Replacement, Verdict,
 };
 use wasmqtt_core::message::{MessageRef, QoS};
 use wasmtime::component::{HasSelf, Instance, InstancePre, Linker, Resource};
 use wasmtime::{Result, Store};
 
-use crate::answer::{AuthVerdict, Refusal, denial};
+use crate::answer::{AuthVerdict, ExchangeVerdict, Refusal, denial};
 use crate::fault::Stop;
 use crate::manifest::Hook;
 use crate::state::{Reply, State};
@@ -19,6 +19,7 @@ use crate::trusted::bindings::Plugin;
 use crate::trusted::bindings::exports::wasmqtt::plugin as hooks;
 use crate::trusted::bindings::wasmqtt::plugin::types;
 use crate::trusted::lend::{Lent, lend};
+use crate::v2;
 
 mod imports;
 
@@ -26,17 +27,18 @@ mod imports;
 pub(crate) const VERSION: &str = "0.1.0";
 
 /// The caller asks only plugins that take part; one that does not has no opinion to offer.
-const NO_HOOK: Stop = Stop::bad("the plugin does not take part in this hook");
+pub(crate) const NO_HOOK: Stop = Stop::bad("the plugin does not take part in this hook");
 
 /// Handles are numbered 0: a host function looks at what is lent, not at the number.
-fn handle<T: 'static>() -> Resource<T> {
+pub(crate) fn handle<T: 'static>() -> Resource<T> {
     Resource::new_borrow(0)
 }
 
-/// All functions that plugins of this version may import.
+/// All functions that plugins may import, of this version and of what came later.
 pub(crate) fn linker(engine: &wasmtime::Engine) -> Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     Plugin::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state)?;
+    v2::add_to_linker(&mut linker)?;
     Ok(linker)
 }
 
@@ -46,6 +48,7 @@ pub(crate) struct Exports {
     authenticate: Option<hooks::authenticate::GuestIndices>,
     authorize: Option<hooks::authorize::GuestIndices>,
     on_publish: Option<hooks::on_publish::GuestIndices>,
+    auth_exchange: Option<v2::Indices>,
 }
 
 impl Exports {
@@ -71,6 +74,7 @@ impl Exports {
             on_publish: if_declared(Hook::OnPublish)
                 .map(on_publish::GuestIndices::new)
                 .transpose()?,
+            auth_exchange: if_declared(Hook::AuthExchange).map(v2::Indices::new).transpose()?,
         })
     }
 
@@ -90,6 +94,9 @@ impl Exports {
         if let Some(on_publish) = &self.on_publish {
             guest.on_publish = Some(on_publish.load(&mut *store, instance)?);
         }
+        if let Some(auth_exchange) = &self.auth_exchange {
+            guest.auth_exchange = Some(auth_exchange.load(&mut *store, instance)?);
+        }
         Ok(guest)
     }
 }
@@ -101,6 +108,7 @@ pub(crate) struct Guest {
     authenticate: Option<hooks::authenticate::Guest>,
     authorize: Option<hooks::authorize::Guest>,
     on_publish: Option<hooks::on_publish::Guest>,
+    auth_exchange: Option<v2::Guest>,
 }
 
 impl Guest {
@@ -119,30 +127,27 @@ impl Guest {
     ) -> Result<AuthVerdict> {
         let hook = self.authenticate.as_ref().ok_or(NO_HOOK)?;
         let connection = &*request.connection;
-        let facts = Lent { connection, principal: None, message: None };
+        let facts = Lent { connection, principal: None, message: None, exchange: None };
         let password = request.password.as_deref();
         let decision =
             lend(&facts, || hook.call_authenticate(&mut *store, handle(), password, handle()))?;
         Ok(match decision {
             hooks::authenticate::Decision::Next => AuthVerdict::Next,
             hooks::authenticate::Decision::Allow => {
-                let grant = std::mem::take(&mut store.data_mut().reply.grant);
-                let name = match (grant.principal, &connection.username) {
-                    (Some(name), _) => Arc::from(name),
-                    (None, Some(username)) => Arc::from(&**username),
-                    (None, None) => Arc::clone(&connection.client_id),
-                };
-                AuthVerdict::Allow(Arc::new(Principal {
-                    name: Some(name),
-                    roles: grant.roles,
-                    attributes: grant.attributes,
-                    expires_at_unix_seconds: grant.expires_at_unix_seconds,
-                }))
+                AuthVerdict::Allow(principal(&mut store.data_mut().reply, connection))
             }
             hooks::authenticate::Decision::Deny(types::Denial { code, reason }) => {
                 AuthVerdict::Deny(denial(code, reason, Refusal::Connack)?)
             }
         })
+    }
+
+    pub(crate) fn exchange(
+        &self,
+        store: &mut Store<State>,
+        request: &ExchangeRequest,
+    ) -> Result<ExchangeVerdict> {
+        v2::exchange(self.auth_exchange.as_ref().ok_or(NO_HOOK)?, store, request)
     }
 
     pub(crate) fn authorize(
@@ -155,6 +160,7 @@ impl Guest {
             connection: request.connection,
             principal: Some(request.principal),
             message: None,
+            exchange: None,
         };
         let asked = hooks::authorize::Request {
             action: match request.action {
@@ -191,6 +197,7 @@ impl Guest {
             connection: request.connection,
             principal: Some(request.principal),
             message: Some(message),
+            exchange: None,
         };
         let verdict = lend(&facts, || hook.call_on_publish(&mut *store, handle(), handle()))?;
         match verdict {
@@ -202,6 +209,22 @@ impl Guest {
             }
         }
     }
+}
+
+/// Whom an allow lets in.
+pub(crate) fn principal(reply: &mut Reply, connection: &ConnectionFacts) -> Arc<Principal> {
+    let grant = std::mem::take(&mut reply.grant);
+    let name = match (grant.principal, &connection.username) {
+        (Some(name), _) => Arc::from(name),
+        (None, Some(username)) => Arc::from(&**username),
+        (None, None) => Arc::clone(&connection.client_id),
+    };
+    Arc::new(Principal {
+        name: Some(name),
+        roles: grant.roles,
+        attributes: grant.attributes,
+        expires_at_unix_seconds: grant.expires_at_unix_seconds,
+    })
 }
 
 /// What the setters changed; setting what is there already changes nothing.

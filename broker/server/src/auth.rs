@@ -1,4 +1,4 @@
-//! The authentication order: plugins and passwords in turn, on the control runtime.
+//! Who is this: the authentication order and the exchanges of AUTH packets, on the control runtime.
 //! What must not live here: how a password or a plugin is checked.
 
 use std::sync::Arc;
@@ -6,11 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use wasmqtt_core::hook::{AuthenticateAnswer, AuthenticateRequest, Denial, HookReply, Principal};
+use wasmqtt_core::hook::{
+    AuthenticateAnswer, AuthenticateRequest, Denial, ExchangeAnswer, ExchangeRequest, HookAnswer,
+    HookReply, Kept, Principal,
+};
 use wasmqtt_core::ids::{HookToken, TenantId, WorkerId};
 use wasmqtt_core::reason::ReasonCode;
 use wasmqtt_host::active::{ActivePlugins, PluginIndex};
-use wasmqtt_host::answer::AuthVerdict;
+use wasmqtt_host::answer::{AuthVerdict, ExchangeVerdict};
 use wasmqtt_store::{Authenticator, LoginError};
 
 use crate::mailbox::{Letter, Mailbox};
@@ -31,9 +34,14 @@ pub(crate) enum Step {
     Plugin(Arc<ActivePlugins>, PluginIndex),
 }
 
+/// A plugin that takes part in exchanges of AUTH packets.
+pub(crate) type Exchanger = (Arc<ActivePlugins>, PluginIndex);
+
 /// The configured order with all that it needs.
 pub(crate) struct AuthChain {
     steps: Arc<[Step]>,
+    /// Who is asked when CONNECT names an Authentication Method, in order.
+    exchangers: Arc<[Exchanger]>,
     tenant: TenantId,
     control: Handle,
     mailboxes: Arc<[Mailbox]>,
@@ -49,6 +57,7 @@ pub(crate) struct AuthChain {
 impl AuthChain {
     pub(crate) fn new(
         steps: Vec<Step>,
+        exchangers: Vec<Exchanger>,
         tenant: TenantId,
         everyone: bool,
         control: Handle,
@@ -56,6 +65,7 @@ impl AuthChain {
     ) -> Self {
         Self {
             steps: steps.into(),
+            exchangers: exchangers.into(),
             tenant,
             control,
             mailboxes,
@@ -88,16 +98,52 @@ impl AuthChain {
             anonymous: Arc::clone(&self.anonymous),
             everyone: self.everyone,
         };
+        self.answer_later(worker, token, async move {
+            let answer = HookAnswer::Authenticate(chain.run(request).await);
+            drop(place);
+            answer
+        });
+        HookReply::Parked
+    }
+
+    /// One step of an exchange of AUTH packets.
+    pub(crate) fn exchange(
+        &self,
+        worker: WorkerId,
+        token: HookToken,
+        request: ExchangeRequest,
+    ) -> HookReply<ExchangeAnswer> {
+        let deny = |code| HookReply::Now(ExchangeAnswer::Deny(Denial::new(code)));
+        if self.exchangers.is_empty() {
+            return deny(ReasonCode::BadAuthenticationMethod); // [MQTT-4.12.0-1]
+        }
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            return deny(ReasonCode::ServerBusy);
+        };
+        let (exchangers, threads) =
+            (Arc::clone(&self.exchangers), Arc::clone(&self.plugin_threads));
+        self.answer_later(worker, token, async move {
+            let answer = HookAnswer::Exchange(exchange(&exchangers, &threads, request).await);
+            drop(place);
+            answer
+        });
+        HookReply::Parked
+    }
+
+    fn answer_later(
+        &self,
+        worker: WorkerId,
+        token: HookToken,
+        answer: impl Future<Output = HookAnswer> + Send + 'static,
+    ) {
         let mailboxes = Arc::clone(&self.mailboxes);
         let epoch = self.epoch.load(Ordering::Acquire);
         self.control.spawn(async move {
-            let answer = chain.run(request).await;
+            let answer = answer.await;
             if let Some(mailbox) = mailboxes.get(worker.index()) {
                 mailbox.post(Letter::LoggedIn { token, answer, epoch });
             }
-            drop(place);
         });
-        HookReply::Parked
     }
 
     /// Some principal was changed. Told before its connections are closed: a login that was decided
@@ -107,12 +153,23 @@ impl AuthChain {
     }
 
     /// The answer, if it was decided on what is; else "busy", so that the client asks again.
-    pub(crate) fn if_current(&self, answer: AuthenticateAnswer, epoch: u64) -> AuthenticateAnswer {
-        let is_allowed = matches!(answer, AuthenticateAnswer::Allow(_));
-        if is_allowed && epoch != self.epoch.load(Ordering::Acquire) {
-            return AuthenticateAnswer::Deny(Denial::new(ReasonCode::ServerBusy));
+    pub(crate) fn if_current(&self, answer: HookAnswer, epoch: u64) -> HookAnswer {
+        if epoch == self.epoch.load(Ordering::Acquire) {
+            return answer;
         }
-        answer
+        let busy = Denial::new(ReasonCode::ServerBusy);
+        match answer {
+            HookAnswer::Authenticate(AuthenticateAnswer::Allow(_)) => {
+                HookAnswer::Authenticate(AuthenticateAnswer::Deny(busy))
+            }
+            HookAnswer::Exchange(ExchangeAnswer::Allow(..)) => {
+                HookAnswer::Exchange(ExchangeAnswer::Deny(busy))
+            }
+            HookAnswer::Authenticate(_)
+            | HookAnswer::Exchange(_)
+            | HookAnswer::Authorize(_)
+            | HookAnswer::OnPublish(_) => answer,
+        }
     }
 
     fn anonymous(&self, request: &AuthenticateRequest) -> Option<AuthenticateAnswer> {
@@ -198,28 +255,69 @@ impl Run {
         index: PluginIndex,
         request: &Arc<AuthenticateRequest>,
     ) -> Option<AuthenticateAnswer> {
-        let fault = || AuthenticateAnswer::Deny(Denial::new(ReasonCode::ServerUnavailable));
-        let Ok(thread) = Arc::clone(&self.plugin_threads).acquire_owned().await else {
-            return Some(fault());
-        };
         let (plugins, request) = (Arc::clone(plugins), Arc::clone(request));
-        let call = tokio::task::spawn_blocking(move || {
-            let verdict = plugins.authenticate(index, &request);
-            drop(thread);
-            verdict
-        });
-        match call.await {
-            Ok(AuthVerdict::Next) => None,
-            Ok(AuthVerdict::Allow(principal)) => Some(AuthenticateAnswer::Allow(principal)),
-            Ok(AuthVerdict::Deny(denial)) => Some(AuthenticateAnswer::Deny(denial)),
-            Err(_) => Some(fault()),
+        let call = move || plugins.authenticate(index, &request);
+        match on_plugin_thread(&self.plugin_threads, call).await {
+            Some(AuthVerdict::Next) => None,
+            Some(AuthVerdict::Allow(principal)) => Some(AuthenticateAnswer::Allow(principal)),
+            Some(AuthVerdict::Deny(denial)) => Some(AuthenticateAnswer::Deny(denial)),
+            None => Some(AuthenticateAnswer::Deny(fault())),
         }
     }
 }
 
+const fn fault() -> Denial {
+    Denial::new(ReasonCode::ServerUnavailable)
+}
+
+/// None: the call did not come to an end.
+async fn on_plugin_thread<R: Send + 'static>(
+    threads: &Arc<Semaphore>,
+    call: impl FnOnce() -> R + Send + 'static,
+) -> Option<R> {
+    let thread = Arc::clone(threads).acquire_owned().await.ok()?;
+    let call = tokio::task::spawn_blocking(move || {
+        let result = call();
+        drop(thread);
+        result
+    });
+    call.await.ok()
+}
+
+/// Asks each plugin in turn whether it knows the method; whoever asked for a challenge sees the
+/// answer to it, and nobody else.
+async fn exchange(
+    exchangers: &[Exchanger],
+    threads: &Arc<Semaphore>,
+    request: ExchangeRequest,
+) -> ExchangeAnswer {
+    let asked_by = request.kept.as_ref().map(|kept| kept.asked_by);
+    let request = Arc::new(request);
+    for (number, (plugins, index)) in (0_u16..).zip(exchangers) {
+        if asked_by.is_some_and(|asked_by| asked_by != number) {
+            continue;
+        }
+        let (plugins, index, request) = (Arc::clone(plugins), *index, Arc::clone(&request));
+        let call = move || plugins.exchange(index, &request);
+        match on_plugin_thread(threads, call).await {
+            Some(ExchangeVerdict::Next) => {}
+            Some(ExchangeVerdict::Continue { data, state }) => {
+                let kept = Kept { asked_by: number, state };
+                return ExchangeAnswer::Continue { data, kept };
+            }
+            Some(ExchangeVerdict::Allow(principal, data)) => {
+                return ExchangeAnswer::Allow(principal, data);
+            }
+            Some(ExchangeVerdict::Deny(denial)) => return ExchangeAnswer::Deny(denial),
+            None => return ExchangeAnswer::Deny(fault()),
+        }
+    }
+    ExchangeAnswer::Deny(Denial::new(ReasonCode::BadAuthenticationMethod)) // [MQTT-4.12.0-1]
+}
+
 #[cfg(test)]
 mod tests {
-    use wasmqtt_core::hook::{AuthenticateAnswer, Denial};
+    use wasmqtt_core::hook::{AuthenticateAnswer, Denial, ExchangeAnswer, HookAnswer};
     use wasmqtt_core::ids::TenantId;
     use wasmqtt_core::reason::ReasonCode;
 
@@ -229,14 +327,28 @@ mod tests {
     fn a_login_that_was_decided_before_a_principal_changed_does_not_come_in() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let handle = runtime.handle().clone();
-        let chain = AuthChain::new(Vec::new(), TenantId::DEFAULT, false, handle, [].into());
-        let allow = || AuthenticateAnswer::Allow(chain.anonymous.clone());
-        assert_eq!(chain.if_current(allow(), 0), allow());
+        let tenant = TenantId::DEFAULT;
+        let chain = AuthChain::new(Vec::new(), Vec::new(), tenant, false, handle, [].into());
+        let deny = |code| {
+            let denial = || Denial::new(code);
+            [
+                HookAnswer::Authenticate(AuthenticateAnswer::Deny(denial())),
+                HookAnswer::Exchange(ExchangeAnswer::Deny(denial())),
+            ]
+        };
+        let allow = || {
+            let principal = || chain.anonymous.clone();
+            [
+                HookAnswer::Authenticate(AuthenticateAnswer::Allow(principal())),
+                HookAnswer::Exchange(ExchangeAnswer::Allow(principal(), None)),
+            ]
+        };
+        let seen =
+            |answers: [HookAnswer; 2], epoch| answers.map(|answer| chain.if_current(answer, epoch));
+        assert_eq!(seen(allow(), 0), allow());
         chain.principal_changed();
-        let busy = AuthenticateAnswer::Deny(Denial::new(ReasonCode::ServerBusy));
-        assert_eq!(chain.if_current(allow(), 0), busy);
-        let refused = || AuthenticateAnswer::Deny(Denial::new(ReasonCode::Banned));
-        assert_eq!(chain.if_current(refused(), 0), refused());
-        assert_eq!(chain.if_current(allow(), 1), allow());
+        assert_eq!(seen(allow(), 0), deny(ReasonCode::ServerBusy));
+        assert_eq!(seen(deny(ReasonCode::Banned), 0), deny(ReasonCode::Banned));
+        assert_eq!(seen(allow(), 1), allow());
     }
 }

@@ -10,7 +10,7 @@ use std::task::{Poll, Waker};
 use atomic_waker::AtomicWaker;
 use wasmqtt_core::access::RuleSet;
 use wasmqtt_core::event::Mail;
-use wasmqtt_core::hook::AuthenticateAnswer;
+use wasmqtt_core::hook::HookAnswer;
 use wasmqtt_core::ids::{HookToken, TenantId};
 
 use crate::net::listener::Accepted;
@@ -27,8 +27,8 @@ pub(crate) enum Letter {
     Accepted(Accepted),
     /// From another worker.
     Mail(Mail),
-    /// Somebody's login was decided, at that epoch of the principals (`auth`).
-    LoggedIn { token: HookToken, answer: AuthenticateAnswer, epoch: u64 },
+    /// Somebody's login, or a step of it, was decided, at that epoch of the principals (`auth`).
+    LoggedIn { token: HookToken, answer: HookAnswer, epoch: u64 },
     /// A tenant's rules changed; the sender waits until they are in force.
     Rules(TenantId, Arc<RuleSet>, SyncSender<()>),
     /// Close a principal's connections, and end its sessions if it is gone.

@@ -22,7 +22,7 @@ use wasmqtt_host::manifest::Hook;
 use wasmqtt_store::Authenticator;
 
 use crate::admin;
-use crate::auth::{AuthChain, Step};
+use crate::auth::{AuthChain, Exchanger, Step};
 use crate::certificates::{CertificateError, Certificates};
 use crate::clock;
 use crate::config::plan::RunPlan;
@@ -88,7 +88,9 @@ pub(crate) fn run(plan: RunPlan) -> anyhow::Result<()> {
     };
     let steps = auth_steps(&config, &hooks, authenticator.as_ref());
     let handle = control.handle().clone();
-    let chain = AuthChain::new(steps, TenantId::DEFAULT, dev, handle, Arc::clone(&mailboxes));
+    let exchangers = exchangers(&config, &hooks);
+    let boxes = Arc::clone(&mailboxes);
+    let chain = AuthChain::new(steps, exchangers, TenantId::DEFAULT, dev, handle, boxes);
     let shared = Arc::new(Shared::default());
     shared.add_tenant(TenantId::DEFAULT, Arc::clone(&tenant));
     let common = Arc::new(Common {
@@ -188,6 +190,15 @@ fn auth_steps(
         }
     });
     steps.collect()
+}
+
+/// Whom the configuration names for exchanges of AUTH packets.
+fn exchangers(config: &Config, hooks: &Hooks) -> Vec<Exchanger> {
+    let found = config.auth_exchange.iter().filter_map(|name| {
+        let index = hooks.active.find(name, Hook::AuthExchange)?;
+        Some((Arc::clone(&hooks.active), index))
+    });
+    found.collect()
 }
 
 /// Serves until a signal, then closes every connection and waits for the last bytes.

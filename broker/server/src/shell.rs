@@ -8,7 +8,7 @@ use wasmqtt_core::action::{Delivery, Observation, Reply, Shell};
 use wasmqtt_core::event::Mail;
 use wasmqtt_core::hook::{
     AuthenticateAnswer, AuthenticateRequest, AuthorizeAnswer, AuthorizeRequest, ChainMask,
-    ConnectionFacts, HookReply, OnPublishRequest, PublishVerdict,
+    ConnectionFacts, ExchangeAnswer, ExchangeRequest, HookReply, OnPublishRequest, PublishVerdict,
 };
 use wasmqtt_core::ids::{BatchId, HookToken, TenantId, WorkerId};
 use wasmqtt_core::limits::Limits;
@@ -152,6 +152,10 @@ impl Shell for ServerShell {
         link.fail(if is_connack { Failure::ConnAck } else { Failure::Answer });
     }
 
+    fn takes(&mut self, link: &Link, bytes: usize) -> bool {
+        bytes <= link.terms.packet_bytes_max as usize
+    }
+
     fn close(&mut self, link: &Link, code: Option<ReasonCode>) {
         self.outgoing.finish(link);
         link.close(code);
@@ -179,6 +183,14 @@ impl Shell for ServerShell {
         request: AuthenticateRequest,
     ) -> HookReply<AuthenticateAnswer> {
         self.auth.start(self.id, token, request)
+    }
+
+    fn auth_exchange(
+        &mut self,
+        token: HookToken,
+        request: ExchangeRequest,
+    ) -> HookReply<ExchangeAnswer> {
+        self.auth.exchange(self.id, token, request)
     }
 
     fn authorize(
@@ -216,6 +228,12 @@ impl Shell for ServerShell {
                 server_name = facts.tls.as_ref().and_then(|tls| tls.server_name.as_deref()),
                 certificate = certificate_of(facts),
                 "connected"
+            ),
+            Observation::Reauthenticated { id, facts, principal } => tracing::info!(
+                connection = %id,
+                client_id = &*facts.client_id,
+                user = principal.name.as_deref(),
+                "authenticated again"
             ),
             Observation::ConnectRefused { facts, code } => tracing::info!(
                 client_id = &*facts.client_id,

@@ -15,7 +15,6 @@ use ntex::io::IoConfig;
 use ntex::util::BytePageSize;
 use wasmqtt_core::action::AccessOrder;
 use wasmqtt_core::event::{Connect, Event};
-use wasmqtt_core::hook::HookAnswer;
 use wasmqtt_core::ids::{ConnSlot, TenantId, WorkerId};
 use wasmqtt_core::limits::Limits;
 use wasmqtt_core::reason::ReasonCode;
@@ -286,7 +285,7 @@ impl WorkerCell {
             }
             Letter::Mail(mail) => self.handle(now, Event::Mail(mail)),
             Letter::LoggedIn { token, answer, epoch } => {
-                let answer = HookAnswer::Authenticate(self.auth.if_current(answer, epoch));
+                let answer = self.auth.if_current(answer, epoch);
                 self.handle(now, Event::HookDone(token, answer));
             }
             Letter::Rules(tenant, rules, done) => {

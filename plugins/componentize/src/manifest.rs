@@ -9,9 +9,9 @@ use serde::Deserialize;
 use crate::Interfaces;
 
 const PACKAGE: &str = "wasmqtt:plugin/";
-const ABI: &str = "@0.1.0";
-const HOOKS: [&str; 3] = ["authenticate", "authorize", "on-publish"];
-const SERVICES: [&str; 3] = ["clock", "kv", "log"];
+const VERSIONS: [&str; 2] = ["@0.1.0", "@0.2.0"];
+const HOOKS: [&str; 4] = ["auth-exchange", "authenticate", "authorize", "on-publish"];
+const SERVICES: [&str; 4] = ["clock", "kv", "log", "random"];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -89,7 +89,8 @@ pub fn check_manifest(manifest: &str, interfaces: &Interfaces) -> Result<()> {
 /// Those of `names` that stand among the interfaces.
 fn named(interfaces: &[String], names: &[&str]) -> BTreeSet<String> {
     let short = |interface: &String| {
-        let name = interface.strip_prefix(PACKAGE)?.strip_suffix(ABI)?;
+        let name = interface.strip_prefix(PACKAGE)?;
+        let name = VERSIONS.iter().find_map(|version| name.strip_suffix(version))?;
         names.contains(&name).then(|| name.to_owned())
     };
     interfaces.iter().filter_map(short).collect()

@@ -7,8 +7,10 @@ use wasmqtt_core::ids::PacketId;
 use wasmqtt_core::reason::{ReasonCode, Version};
 use wasmqtt_core::time::Millis;
 
+use super::exchange::Exchange;
 use super::publish::Arrival;
 use super::{ClientIx, LinkState, Model, Phase, SessionIx, SessionState, WillFacts};
+use crate::packet::Plan;
 use crate::shell::LinkIx;
 use crate::store::Store;
 
@@ -22,6 +24,8 @@ pub(crate) struct Asked {
     pub(crate) keep_alive_seconds: u16,
     pub(crate) will: Option<WillFacts>,
     pub(crate) refused: Option<ReasonCode>,
+    /// It authenticates by AUTH packets.
+    pub(crate) exchange: Option<Plan>,
 }
 
 impl Model {
@@ -48,6 +52,8 @@ impl Model {
             keep_alive_seconds: asked.keep_alive_seconds,
             will: asked.will,
             refused: asked.refused,
+            has_method: asked.exchange.is_some(),
+            exchange: asked.exchange.map(|plan| Exchange::new(plan, self.now)),
             began: self.step,
             lived: 0,
             last_packet: self.now,
@@ -67,7 +73,7 @@ impl Model {
     }
 
     /// A CONNECT that may or may not come through changes what can be said of a session.
-    fn touch(&mut self, session: SessionIx, clean: bool) {
+    pub(super) fn touch(&mut self, session: SessionIx, clean: bool) {
         self.sessions[session].rested = false;
         self.sessions[session].touched_at = self.now;
         if clean {
@@ -86,6 +92,7 @@ impl Model {
         let refusal = self.expected_refusal(link);
         if connack.code.is_error() {
             let is_expected = match refusal {
+                _ if self.may_end_exchange(link, connack.code) => true,
                 Some(code) => connack.code == code,
                 None => self.may_refuse(link, connack.code),
             };
@@ -97,6 +104,7 @@ impl Model {
         if let Some(code) = refusal {
             return self.fail(format!("link {link} is accepted; it must be refused by {code:?}"));
         }
+        self.end_exchange_by_connack(link, &connack);
         let is_assigned = self.clients[client].id.is_empty();
         if connack.assigned_client_id.is_some() != is_assigned {
             self.fail(format!("link {link}: {:?}", connack.assigned_client_id));
@@ -385,7 +393,10 @@ impl Model {
         self.lose(link, code != Some(ReasonCode::ServerShuttingDown));
     }
 
-    fn is_close_justified(&self, link: LinkIx, code: Option<ReasonCode>) -> bool {
+    fn is_close_justified(&mut self, link: LinkIx, code: Option<ReasonCode>) -> bool {
+        if code.is_some_and(|code| self.may_end_exchange(link, code)) {
+            return true;
+        }
         let state = &self.links[link];
         if state.must_close.is_some() && state.must_close == code {
             return true;

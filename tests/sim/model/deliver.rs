@@ -66,6 +66,10 @@ impl Model {
         let mut live = self.live(session, uid, delivery, store);
         if live.is_err() && self.take_back(session, uid) {
             live = self.live(session, uid, delivery, store);
+            if live.is_ok() && delivery.retain {
+                // The replay that was found is what the earlier delivery is taken for by now.
+                replay = self.replay(session, uid, delivery);
+            }
         }
         if live.is_err() && replay.is_none() && delivery.retain {
             replay = self.replay_after_all(session, uid, delivery);

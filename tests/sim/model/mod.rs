@@ -5,6 +5,7 @@
 mod connect;
 mod deliver;
 mod dues;
+mod exchange;
 mod flight;
 mod publish;
 mod retained;
@@ -72,6 +73,9 @@ pub(crate) struct LinkState {
     will: Option<WillFacts>,
     /// What authentication says.
     pub(crate) refused: Option<ReasonCode>,
+    /// Whether CONNECT named a method, and the exchange that runs.
+    has_method: bool,
+    exchange: Option<exchange::Exchange>,
     began: Step,
     lived: Step,
     last_packet: Millis,

@@ -35,7 +35,7 @@ impl Model {
     /// A worker is given a packet. On a connection that is over it touches nothing.
     pub(crate) fn on_packet(&mut self, link: LinkIx, packet: &FromClient) {
         if !self.is_live(link) {
-            return;
+            return self.on_early_packet(link, packet);
         }
         self.links[link].last_packet = self.now;
         match packet {
@@ -57,6 +57,9 @@ impl Model {
             FromClient::Ping => {}
             FromClient::Disconnect { code, session_expiry_seconds } => {
                 self.on_disconnect(link, *code, *session_expiry_seconds);
+            }
+            FromClient::Auth { code, method, plan } => {
+                self.on_client_auth(link, *code, method, *plan);
             }
         }
     }

@@ -16,7 +16,9 @@ impl Model {
     /// A worker has handled an event of that link: what had to happen at once has happened.
     pub(crate) fn check_link(&mut self, link: LinkIx) {
         let state = &self.links[link];
-        if let Some(code) = state.must_close {
+        if self.must_have_ended_exchange(link) {
+            self.fail(format!("link {link} must be refused for what it sent"));
+        } else if let Some(code) = state.must_close {
             self.fail(format!("link {link} must be closed by {code:?}"));
         } else if state.phase != Phase::Live {
         } else if !state.duplicates.is_empty() {
@@ -35,6 +37,7 @@ impl Model {
         self.settle_attempts(store);
         self.settle_retained(retained);
         for link in 0..self.links.len() {
+            self.settle_exchange(link);
             if self.is_live(link) {
                 self.settle_link(link);
             }

@@ -25,6 +25,8 @@ use super::{FastMap, Parked, ParkedFor, Worker};
 pub(super) struct Decisions {
     last: Option<(Key, Remembered)>,
     others: Option<Box<FastMap<Key, Remembered>>>,
+    /// The next answer that comes late may be about who the client was before.
+    ignores_late: bool,
 }
 
 type Key = (RouteRef, u8);
@@ -67,6 +69,11 @@ impl Decisions {
             None => Ok(()),
             Some(denial) => Err((**denial).clone()),
         })
+    }
+
+    /// Who the client is has changed. At most one question of its publishes waits for an answer.
+    pub(super) fn forget(&mut self) {
+        *self = Self { ignores_late: true, ..Self::default() };
     }
 
     fn remember(&mut self, route: RouteRef, flags: u8, remembered: Remembered, at_most: usize) {
@@ -234,6 +241,11 @@ impl<S: Shell> Worker<S> {
         if gone.is_empty() {
             return;
         }
+        for filter in &gone {
+            if let Some(change) = session.changes.get_mut(filter) {
+                change.revoke();
+            }
+        }
         let subscriber = Subscriber { worker: self.id, slot: place };
         conn.tenant.change(|tree| {
             for filter in &gone {
@@ -289,6 +301,8 @@ impl<S: Shell> Worker<S> {
             // The broker's own topics [MQTT 4.7.2].
             return Access::Deny(Denial::new(ReasonCode::NotAuthorized), Millis::NEVER);
         }
+        let is_late = matches!(after, After::Answer(..)) && memory.is_some();
+        let is_void = is_late && std::mem::take(&mut conn.decisions.ignores_late);
         let asker = Asker {
             facts: &conn.facts,
             principal: &conn.principal,
@@ -313,6 +327,7 @@ impl<S: Shell> Worker<S> {
         };
         if let Some((route, flags)) = memory
             && good_until > now
+            && !is_void
         {
             let remembered = Remembered { generation: self.generation, good_until, denial };
             conn.decisions.remember(route, flags, remembered, self.limits.decisions_max);

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::action::{Observation, Shell};
+use crate::hook::Denial;
 use crate::ids::{ConnId, ConnSlot, SessionSlot, TenantId};
 use crate::reason::ReasonCode;
 use crate::router::Subscriber;
@@ -52,6 +53,25 @@ impl<S: Shell> Worker<S> {
         self.close_connection(now, slot, None, true, shell);
     }
 
+    /// Ends a connection for what it did, or did not: by CONNACK if it has none yet, else by
+    /// DISCONNECT.
+    pub(super) fn fail_connection(
+        &mut self,
+        now: Millis,
+        slot: ConnSlot,
+        denial: &Denial,
+        shell: &mut S,
+    ) {
+        match self.conns.get(slot).map(|conn| conn.phase) {
+            Some(Phase::Authenticating) => self.refuse_connect(now, slot, denial, shell),
+            Some(Phase::Waiting | Phase::Live | Phase::Closing) => {
+                let code = Some(denial.code.in_disconnect());
+                self.close_connection(now, slot, code, true, shell);
+            }
+            None => {}
+        }
+    }
+
     /// Closes a connection: its Will is published or begins its delay, publishes that were
     /// received go on, and its session stays or ends.
     pub(super) fn close_connection(
@@ -71,6 +91,7 @@ impl<S: Shell> Worker<S> {
         let was = std::mem::replace(&mut conn.phase, Phase::Closing);
         conn.requests.clear();
         conn.pending = None;
+        conn.exchange = None;
         let will = conn.will.take().filter(|_| with_will && was == Phase::Live);
         if let Some(link) = conn.link.take() {
             // Before CONNACK there is no DISCONNECT [MQTT-3.2.0-1].
@@ -296,6 +317,7 @@ impl<S: Shell> Worker<S> {
             phase: Phase::Closing,
             session: SessionSlot::default(),
             pending: None,
+            exchange: None,
             will: None,
             line: crate::ordering::Line::default(),
             line_bytes: 0,

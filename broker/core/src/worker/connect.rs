@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::action::{ConnAck, Observation, Reply, Shell};
+use crate::action::{ConnAck, Observation, Proof, Reply, Shell};
 use crate::event::Connect;
 use crate::hook::{
     AccessAction, AuthenticateAnswer, AuthenticateRequest, Denial, HookReply, Principal,
@@ -47,6 +47,7 @@ impl<S: Shell> Worker<S> {
             mut facts,
             tenant,
             password,
+            authentication,
             mut will,
             session_expiry_seconds,
             receive_maximum,
@@ -86,6 +87,7 @@ impl<S: Shell> Worker<S> {
             phase: Phase::Authenticating,
             session: SessionSlot::default(),
             pending: Some(Box::new(pending)),
+            exchange: None,
             will,
             line: crate::ordering::Line::default(),
             line_bytes: 0,
@@ -112,6 +114,10 @@ impl<S: Shell> Worker<S> {
             self.refuse_connect(now, slot, &Denial::new(code), shell);
             return slot;
         }
+        if let Some(authentication) = authentication {
+            self.begin_exchange(now, slot, authentication, shell);
+            return slot;
+        }
         let token = self.token();
         let request = AuthenticateRequest { connection: facts, password };
         match shell.authenticate(token, request) {
@@ -130,7 +136,13 @@ impl<S: Shell> Worker<S> {
     }
 
     /// Refuses a CONNECT: CONNACK with the code, then the end.
-    fn refuse_connect(&mut self, now: Millis, slot: ConnSlot, denial: &Denial, shell: &mut S) {
+    pub(super) fn refuse_connect(
+        &mut self,
+        now: Millis,
+        slot: ConnSlot,
+        denial: &Denial,
+        shell: &mut S,
+    ) {
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
@@ -143,6 +155,7 @@ impl<S: Shell> Worker<S> {
                 assigned_client_id: None,
                 server_keep_alive: None,
                 session_expiry_seconds: None,
+                proof: None,
             };
             shell.send(&link, Reply::ConnAck(connack));
             shell.close(&link, None);
@@ -444,6 +457,7 @@ impl<S: Shell> Worker<S> {
         session.connecting = None;
         session.state.inbound.resume();
         conn.phase = Phase::Live;
+        let last_data = conn.exchange.as_mut().and_then(|exchange| exchange.last_data.take());
         conn.reading = true;
         conn.last_received = now;
         session.live = Some(Live { conn: slot, link: link.clone() });
@@ -462,6 +476,10 @@ impl<S: Shell> Worker<S> {
                 session_expiry_seconds: (pending.session_expiry_seconds
                     != pending.asked_expiry_seconds)
                     .then_some(pending.session_expiry_seconds),
+                proof: conn
+                    .exchange
+                    .as_ref()
+                    .map(|exchange| Proof { method: &exchange.method, data: last_data.as_deref() }),
             }),
         );
         let (facts, principal) = (&conn.facts, &conn.principal);

@@ -80,7 +80,7 @@ impl<S: Shell> Worker<S> {
             None => Late::None,
             Some(HookAnswer::Authorize(answer)) => Late::Authorize(answer),
             Some(HookAnswer::OnPublish(verdict)) => Late::OnPublish(verdict),
-            Some(HookAnswer::Authenticate(_)) => return,
+            Some(HookAnswer::Authenticate(_) | HookAnswer::Exchange(_)) => return,
         };
         while self.decide_next(now, slot, std::mem::replace(&mut late, Late::None), shell) {}
         while self.release_next(now, slot, shell) {}

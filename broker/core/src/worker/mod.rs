@@ -8,6 +8,7 @@ mod commit;
 mod connect;
 mod deliver;
 mod entry;
+mod exchange;
 mod hooks;
 mod line;
 mod moves;
@@ -27,7 +28,7 @@ use slotmap::SlotMap;
 use crate::access::RuleSet;
 use crate::action::{AccessOrder, Reply, Shell};
 use crate::event::{Closed, Event, Mail, Packet};
-use crate::hook::{ConnectionFacts, HookAnswer, Principal};
+use crate::hook::{ConnectionFacts, Denial, HookAnswer, Principal};
 use crate::ids::{ConnId, ConnSlot, HookToken, SessionSlot, TenantId, WorkerId};
 use crate::limits::Limits;
 use crate::ordering::Line;
@@ -44,6 +45,7 @@ use auto_subscribe::AutoSubscribe;
 use commit::Commits;
 use connect::PendingConnect;
 use entry::Entry;
+use exchange::Exchange;
 use moves::Arriving;
 use subscribe::{Change, Request};
 
@@ -137,6 +139,8 @@ struct Connection<L> {
     session: SessionSlot,
     /// Until the client is connected.
     pending: Option<Box<PendingConnect>>,
+    /// Where the client authenticates by exchanging AUTH packets.
+    exchange: Option<Box<Exchange>>,
     will: Option<Box<Will>>,
     line: Line<Entry>,
     line_bytes: usize,
@@ -218,6 +222,8 @@ struct Parked {
 #[derive(Clone, Copy, Debug)]
 enum ParkedFor {
     Authenticate,
+    /// A step of an exchange of AUTH packets, before CONNACK or later.
+    Exchange,
     /// The Will's topic at CONNECT; the step of the access order that was asked.
     Will(usize),
     /// The oldest undecided publish of the connection's line.
@@ -268,7 +274,7 @@ impl<S: Shell> Worker<S> {
                 self.close_connection(now, slot, None, true, shell);
             }
             Event::Closed(slot, Closed::Refused(code)) => {
-                self.close_connection(now, slot, Some(code), true, shell);
+                self.fail_connection(now, slot, &Denial::new(code), shell);
             }
             Event::Writable(slot) => {
                 if let Some(conn) = self.conns.get_mut(slot) {
@@ -342,7 +348,7 @@ impl<S: Shell> Worker<S> {
             return;
         };
         if conn.phase != Phase::Live {
-            return;
+            return self.handle_early_packet(now, slot, packet, shell);
         }
         conn.last_received = now;
         match packet {
@@ -369,6 +375,9 @@ impl<S: Shell> Worker<S> {
             Packet::Disconnect { code, session_expiry_seconds } => {
                 self.handle_disconnect(now, slot, code, session_expiry_seconds, shell);
             }
+            Packet::Auth { code, authentication } => {
+                self.handle_auth(now, slot, code, authentication, shell);
+            }
         }
     }
 
@@ -388,6 +397,9 @@ impl<S: Shell> Worker<S> {
         match (what, answer) {
             (ParkedFor::Authenticate, HookAnswer::Authenticate(answer)) => {
                 self.handle_authenticated(now, conn, answer, shell);
+            }
+            (ParkedFor::Exchange, HookAnswer::Exchange(answer)) => {
+                self.handle_exchanged(now, conn, answer, shell);
             }
             (ParkedFor::Will(step), HookAnswer::Authorize(answer)) => {
                 self.authorize_will(now, conn, access::After::Answer(step, answer), shell);
@@ -425,8 +437,13 @@ impl<S: Shell> Worker<S> {
         let late: Vec<(ConnSlot, ReasonCode)> = self
             .conns
             .iter_mut()
-            .filter(|(_, conn)| conn.phase == Phase::Live)
             .filter_map(|(slot, conn)| {
+                if conn.exchange.as_ref().is_some_and(|exchange| exchange.is_late(now)) {
+                    return Some((slot, ReasonCode::NotAuthorized));
+                }
+                if conn.phase != Phase::Live {
+                    return None;
+                }
                 if was_deaf || conn.link.as_ref().is_some_and(|link| shell.is_unheard(link)) {
                     conn.last_received = now;
                 }
@@ -446,7 +463,7 @@ impl<S: Shell> Worker<S> {
             })
             .collect();
         for (slot, code) in late {
-            self.close_connection(now, slot, Some(code), true, shell);
+            self.fail_connection(now, slot, &Denial::new(code), shell);
         }
         self.forget_timers();
         if self.id.index() == 0 {

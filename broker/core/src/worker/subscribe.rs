@@ -72,6 +72,15 @@ pub(super) struct Change {
     committed: Option<SubscriptionOptions>,
     /// Batches that have yet to be answered.
     open: usize,
+    /// So many of them, the first ones, were asked for by who may no longer have what they bring.
+    void: usize,
+}
+
+impl Change {
+    /// The subscription is taken away: what is on its way to the store does not bring it back.
+    pub(super) fn revoke(&mut self) {
+        (self.committed, self.void) = (None, self.open);
+    }
 }
 
 impl<S: Shell> Worker<S> {
@@ -479,7 +488,9 @@ impl<S: Shell> Worker<S> {
         let Some(change) = session.changes.get_mut(filter) else {
             return;
         };
-        if let Ok(options) = result {
+        if change.void > 0 {
+            change.void -= 1;
+        } else if let Ok(options) = result {
             change.committed = options;
         }
         change.open -= 1;
@@ -517,7 +528,8 @@ fn begin_change(
     filter: &TopicFilter,
     before: Option<SubscriptionOptions>,
 ) {
-    let change = changes.entry(filter.clone()).or_insert(Change { committed: before, open: 0 });
+    let change =
+        changes.entry(filter.clone()).or_insert(Change { committed: before, open: 0, void: 0 });
     change.open += 1;
 }
 

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::ptr::NonNull;
 
-use wasmqtt_core::hook::{ConnectionFacts, Principal};
+use wasmqtt_core::hook::{ConnectionFacts, ExchangeRequest, Principal};
 use wasmqtt_core::message::MessageRef;
 
 /// What the host functions of one call may read. A Store's data has to be `'static`, so borrowed
@@ -16,6 +16,8 @@ pub(crate) struct Lent<'a> {
     pub(crate) principal: Option<&'a Principal>,
     /// Only in `on-publish`.
     pub(crate) message: Option<MessageRef<'a>>,
+    /// Only in `auth-exchange`.
+    pub(crate) exchange: Option<&'a ExchangeRequest>,
 }
 
 thread_local! {
@@ -75,8 +77,8 @@ mod tests {
     #[test]
     fn facts_are_lent_for_the_time_of_the_call_and_nested_calls_see_their_own() {
         let (outer, inner) = (facts("outer"), facts("inner"));
-        let outer = Lent { connection: &outer, principal: None, message: None };
-        let inner = Lent { connection: &inner, principal: None, message: None };
+        let outer = Lent { connection: &outer, principal: None, message: None, exchange: None };
+        let inner = Lent { connection: &inner, principal: None, message: None, exchange: None };
         assert_eq!(lent_client(), None);
         lend(&outer, || {
             assert_eq!(lent_client().as_deref(), Some("outer"));
@@ -91,7 +93,7 @@ mod tests {
     #[test]
     fn a_panic_takes_the_loan_back() {
         let outer = facts("outer");
-        let outer = Lent { connection: &outer, principal: None, message: None };
+        let outer = Lent { connection: &outer, principal: None, message: None, exchange: None };
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             lend(&outer, || std::panic::resume_unwind(Box::new("no output")));
         }));

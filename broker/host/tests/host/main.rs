@@ -4,6 +4,7 @@
 
 mod bundled;
 mod chain;
+mod exchange;
 mod faults;
 mod loading;
 mod quarantine;

@@ -132,16 +132,18 @@ fn dev_toml(run: &Run, plugins: &[(PlannedPlugin, &Path)]) -> String {
         steps.extend(last.iter().map(|step| format!("\"{step}\"")));
         steps.join(", ")
     };
-    let mut text = format!("[listeners.mqtt]\nbind = \"127.0.0.1:{}\"\n", run.port);
     let orders = [
-        ("auth", with(Hook::Authenticate, &["anonymous"])),
-        ("access", with(Hook::Authorize, &["rules"])),
-        ("publish", with(Hook::OnPublish, &[])),
+        ("auth", "order", with(Hook::Authenticate, &["anonymous"])),
+        ("auth", "exchange", with(Hook::AuthExchange, &[])),
+        ("access", "order", with(Hook::Authorize, &["rules"])),
+        ("publish", "order", with(Hook::OnPublish, &[])),
     ];
+    let mut text = String::new();
     // Writing to a String can't fail.
-    for (section, steps) in orders {
-        let _ = writeln!(text, "[{section}]\norder = [{steps}]");
+    for (section, key, steps) in orders {
+        let _ = writeln!(text, "{section}.{key} = [{steps}]");
     }
+    let _ = writeln!(text, "[listeners.mqtt]\nbind = \"127.0.0.1:{}\"", run.port);
     if let Some(workers) = run.workers {
         let _ = writeln!(text, "[workers]\ncount = {workers}");
     }

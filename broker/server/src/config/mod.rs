@@ -32,6 +32,8 @@ pub(crate) struct Config {
     pub listeners: BTreeMap<Arc<str>, Listener>,
     /// Who is asked at CONNECT, in order; at least one.
     pub auth_order: Vec<AuthStep>,
+    /// Who is asked when CONNECT names an Authentication Method, in order: names in `plugins`.
+    pub auth_exchange: Vec<Arc<str>>,
     /// Who is asked for a topic, in order; empty: everything is denied.
     pub access_order: Vec<AccessStep>,
     /// The on-publish chain: names in `plugins`, at most [`PUBLISH_PLUGINS_MAX`].
@@ -127,7 +129,7 @@ pub(crate) struct Limits {
     /// A longer Keep Alive, or none, is lowered to this (MQTT 5: Server Keep Alive); 0: the
     /// client's choice stands.
     pub keep_alive_seconds_max: u16,
-    /// From accept to a complete CONNECT.
+    /// From accept to a complete CONNECT, and again from there to the last AUTH packet.
     pub connect_timeout_seconds: u16,
     /// A client that takes nothing for this long while bytes wait for it is cut.
     pub write_timeout_seconds: u16,
@@ -171,6 +173,7 @@ impl Limits {
             subscriptions_max: size(self.subscriptions_max.into()),
             session_expiry_seconds_max: self.session_expiry_seconds_max,
             keep_alive_seconds_max: self.keep_alive_seconds_max,
+            exchange_timeout_seconds: self.connect_timeout_seconds.into(),
             write_timeout_seconds: self.write_timeout_seconds.into(),
             retained: RetainedLimits {
                 messages_max: size(self.retained_messages_max.into()),
@@ -261,6 +264,7 @@ impl Default for Config {
         Self {
             listeners: BTreeMap::from([(Arc::from("mqtt"), Listener::default())]),
             auth_order: vec![AuthStep::Password],
+            auth_exchange: Vec::new(),
             access_order: vec![AccessStep::Rules],
             publish_order: Vec::new(),
             plugins: BTreeMap::new(),

@@ -168,7 +168,7 @@ fn at(problem: Problem, place: Option<&Place>, label: &str) -> Problem {
 }
 
 fn orders_of(plugin: &Plugin) -> String {
-    let hooks = [Hook::Authenticate, Hook::Authorize, Hook::OnPublish];
+    let hooks = [Hook::Authenticate, Hook::AuthExchange, Hook::Authorize, Hook::OnPublish];
     let has = |hook: &Hook| plugin.hooks().iter().any(|one| one.name() == hook.name());
     let keys: Vec<String> =
         hooks.iter().filter(|hook| has(hook)).map(|hook| format!("`{}`", hook.key())).collect();

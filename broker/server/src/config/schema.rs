@@ -23,6 +23,8 @@ mod listeners;
 pub(crate) enum Hook {
     /// `auth.order`
     Authenticate,
+    /// `auth.exchange`
+    AuthExchange,
     /// `access.order`
     Authorize,
     /// `publish.order`
@@ -34,6 +36,7 @@ impl Hook {
     pub(crate) const fn key(self) -> &'static str {
         match self {
             Self::Authenticate => "auth.order",
+            Self::AuthExchange => "auth.exchange",
             Self::Authorize => "access.order",
             Self::OnPublish => "publish.order",
         }
@@ -43,6 +46,7 @@ impl Hook {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Authenticate => "authenticate",
+            Self::AuthExchange => "auth-exchange",
             Self::Authorize => "authorize",
             Self::OnPublish => "on-publish",
         }
@@ -84,6 +88,9 @@ pub(crate) fn read(root: &Table, directory: &Path, found: &Found) -> (Config, Pl
     if let Some(mut section) = reader.section("auth") {
         if let Some(texts) = section.strings("order", "[\"password\"]") {
             config.auth_order = order(&section, Hook::Authenticate, &texts, &mut places);
+        }
+        if let Some(texts) = section.strings("exchange", "[\"plugin:mine\"]") {
+            config.auth_exchange = order(&section, Hook::AuthExchange, &texts, &mut places);
         }
         section.finish();
     }
@@ -233,7 +240,8 @@ fn plugins(
                 ))
                 .at(place.clone(), "this plugin")
                 .help(format!(
-                    "add \"plugin:{name}\" to `auth.order`, `access.order` or `publish.order`"
+                    "add \"plugin:{name}\" to `auth.order`, `auth.exchange`, `access.order` or \
+                     `publish.order`"
                 )),
             );
         }

@@ -73,6 +73,8 @@ bind = "{bind}"              # "0.0.0.0:1883": every interface
 # Who is asked at CONNECT, in order, until one says yes or no. Nobody says yes: refused.
 # "password": directory.db; "plugin:NAME"; "anonymous": without user name and password.
 order = ["password"]
+# Plugins that are asked instead, in order, when a client of MQTT 5 names an Authentication Method (AUTH).
+# exchange = []                      # ["plugin:NAME"]
 
 [access]
 # Who is asked for each topic, in order, until one says yes or no. Nobody says yes: denied.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ntex::codec::Decoder;
 use ntex::util::BytesMut;
 use ntex_mqtt::{v3, v5};
-use wasmqtt_core::event::{Connect, Packet, Publish, SubscribeFilter};
+use wasmqtt_core::event::{Authentication, Connect, Packet, Publish, SubscribeFilter};
 use wasmqtt_core::hook::{ConnectionFacts, TlsFacts};
 use wasmqtt_core::ids::TenantId;
 use wasmqtt_core::message::{Message, MessageRef, QoS};
@@ -161,12 +161,12 @@ pub(crate) fn packet(frame: Frame<'_>, version: Version) -> Result<Packet<'stati
             by_codec(frame, version)
         }
         packet_type::AUTH if version.is_v5() => {
-            // No authentication method is offered, so there is nothing to go on with.
             strict::check_ending(body, version, true)?;
-            Err(ReasonCode::ProtocolError)
+            strict::check_auth_code(body)?;
+            by_codec(frame, version)
         }
-        // A second CONNECT [MQTT-3.1.0-2], or what only a server sends.
         packet_type::AUTH => Err(ReasonCode::MalformedPacket),
+        // A second CONNECT [MQTT-3.1.0-2], or what only a server sends.
         _ => Err(ReasonCode::ProtocolError),
     }
 }
@@ -276,6 +276,12 @@ fn from_v5(packet: v5::codec::Packet) -> Result<Packet<'static>, ReasonCode> {
                 .ok_or(ReasonCode::MalformedPacket)?,
             session_expiry_seconds: disconnect.session_expiry_interval_secs,
         }),
+        P::Auth(auth) => Ok(Packet::Auth {
+            code: ReasonCode::from_u8(auth.reason_code.into())
+                .ok_or(ReasonCode::MalformedPacket)?,
+            authentication: authentication(auth.auth_method.as_deref(), auth.auth_data.as_deref())?
+                .ok_or(ReasonCode::ProtocolError)?, // MQTT 5, 3.15.2.2.2
+        }),
         _ => Err(ReasonCode::ProtocolError),
     }
 }
@@ -355,6 +361,7 @@ pub(crate) fn connect(
                 facts: facts(&connect.client_id, username, clean, connect.keep_alive),
                 tenant,
                 password: connect.password.map(|password| password.as_ref().into()),
+                authentication: None,
                 will: will.map(Box::new),
                 session_expiry_seconds: if clean { 0 } else { u32::MAX },
                 receive_maximum: u16::MAX,
@@ -369,12 +376,8 @@ pub(crate) fn connect(
             let v5::codec::Packet::Connect(connect) = decode_v5(bytes)? else {
                 return Err(ReasonCode::ProtocolError);
             };
-            if connect.auth_method.is_some() {
-                return Err(ReasonCode::BadAuthenticationMethod);
-            }
-            if connect.auth_data.is_some() {
-                return Err(ReasonCode::ProtocolError);
-            }
+            let (method, data) = (connect.auth_method.as_deref(), connect.auth_data.as_deref());
+            let authentication = authentication(method, data)?;
             let terms = Terms {
                 version,
                 packet_bytes_max: connect.max_packet_size.map_or(u32::MAX, |max| max.get()),
@@ -392,11 +395,26 @@ pub(crate) fn connect(
                 facts: facts(&connect.client_id, username, clean, connect.keep_alive),
                 tenant,
                 password: connect.password.as_ref().map(|password| password.as_ref().into()),
+                authentication,
                 will: will.map(Box::new),
                 session_expiry_seconds: connect.session_expiry_interval_secs,
                 receive_maximum: connect.receive_max.map_or(u16::MAX, NonZeroU16::get),
             };
             Ok((connect, terms))
+        }
+    }
+}
+
+/// Authentication Method and Data; data without a method is an error (MQTT 5, 3.1.2.11.10).
+fn authentication(
+    method: Option<&str>,
+    data: Option<&[u8]>,
+) -> Result<Option<Authentication>, ReasonCode> {
+    match (method, data) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(ReasonCode::ProtocolError),
+        (Some(method), data) => {
+            Ok(Some(Authentication { method: method.into(), data: data.map(Into::into) }))
         }
     }
 }

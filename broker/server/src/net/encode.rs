@@ -5,9 +5,9 @@
 use std::num::NonZeroU16;
 
 use ntex::codec::Encoder;
-use ntex::util::{BytePages, ByteString};
+use ntex::util::{BytePages, ByteString, Bytes};
 use ntex_mqtt::v5;
-use wasmqtt_core::action::{ConnAck, Delivery, Reply};
+use wasmqtt_core::action::{ConnAck, Delivery, Proof, Reply};
 use wasmqtt_core::ids::PacketId;
 use wasmqtt_core::limits::Limits;
 use wasmqtt_core::message::QoS;
@@ -127,6 +127,7 @@ pub(crate) fn reply(
                 filters_acknowledgement(out, terms, 0xb0, id, codes.iter().map(|code| *code as u8));
             }
         },
+        Reply::Auth(code, proof) => auth(out, code, proof),
         Reply::ConnAck(ref connack) => {
             let information = response_information.filter(|_| terms.response_information);
             self::connack(out, terms, connack, limits, information);
@@ -169,7 +170,7 @@ fn acknowledgement(
     out.extend_from_slice(&[high(id), low(id), code as u8]);
     put_variable(out, properties);
     out.push(0x1f);
-    put_text(out, reason);
+    put_bytes(out, reason.as_bytes());
 }
 
 fn filters_acknowledgement(
@@ -233,12 +234,30 @@ fn connack_v5(
         server_keepalive_sec: connack.server_keep_alive,
         reason_string: reason.map(ByteString::from),
         response_info: information.map(ByteString::from),
+        auth_method: connack.proof.map(|proof| ByteString::from(proof.method)),
+        auth_data: connack.proof.and_then(|proof| proof.data).map(Bytes::copy_from_slice),
         ..v5::codec::ConnectAck::default()
     };
     let packet = v5::codec::Encoded::Packet(v5::codec::Packet::ConnectAck(Box::new(packet)));
     let mut pages = BytePages::default();
     encoded(v5::codec::Codec::new().encodev(packet, &mut pages));
     out.extend_from_slice(&pages.freeze());
+}
+
+/// Never with a reason string or user properties, which may have to be left out
+/// [MQTT-3.15.2-2] [MQTT-3.15.2-3].
+fn auth(out: &mut Vec<u8>, code: ReasonCode, proof: Proof<'_>) {
+    let Proof { method, data } = proof;
+    let properties = 3 + method.len() + data.map_or(0, |data| 3 + data.len());
+    put_header(out, 0xf0, 1 + variable_length(properties) + properties);
+    out.push(code as u8);
+    put_variable(out, properties);
+    out.push(0x15);
+    put_bytes(out, method.as_bytes());
+    if let Some(data) = data {
+        out.push(0x16);
+        put_bytes(out, data);
+    }
 }
 
 /// Writes a CONNACK that refuses what could not even be read.
@@ -268,10 +287,13 @@ fn put_header(out: &mut Vec<u8>, first: u8, length: usize) {
     put_variable(out, length);
 }
 
-fn put_text(out: &mut Vec<u8>, text: &str) {
-    #[expect(clippy::cast_possible_truncation, reason = "reason strings are at most 1 KiB")]
-    out.extend_from_slice(&(text.len() as u16).to_be_bytes());
-    out.extend_from_slice(text.as_bytes());
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a reason string is at most 1 KiB, Authentication Data 16 KiB, a method came in such a field"
+    )]
+    out.extend_from_slice(&(bytes.len() as u16).to_be_bytes());
+    out.extend_from_slice(bytes);
 }
 
 const fn variable_length(value: usize) -> usize {

@@ -245,6 +245,19 @@ pub(crate) fn check_ending(body: &[u8], version: Version, is_auth: bool) -> Resu
     walk.end()
 }
 
+/// AUTH: a Reason Code that the specification has for it [MQTT-3.15.2-1], and a client may send;
+/// without any it is Success, which only a server says (MQTT 5, 3.15.2.1).
+///
+/// # Errors
+/// The Reason Code that ends the connection.
+pub(crate) fn check_auth_code(body: &[u8]) -> Result<(), ReasonCode> {
+    match body.first() {
+        Some(0x18 | 0x19) => Ok(()),
+        Some(0x00) | None => Err(ReasonCode::ProtocolError),
+        Some(_) => Err(ReasonCode::MalformedPacket),
+    }
+}
+
 /// The Reason Code of PUBACK and PUBREC, or of PUBREL and PUBCOMP (`is_second`), after the Packet
 /// Identifier [MQTT-3.4.2-1] [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1].
 ///

@@ -278,6 +278,9 @@ pub(crate) fn plugin(
     {
         orders.push("auth.order".to_owned());
     }
+    if config.auth_exchange.iter().any(|other| named(other)) {
+        orders.push("auth.exchange".to_owned());
+    }
     if config
         .access_order
         .iter()

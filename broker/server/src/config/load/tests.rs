@@ -152,6 +152,7 @@ fn a_full_file_is_read() {
         connections_max = 10
         [auth]
         order = ["plugin:token-auth", "password", "anonymous"]
+        exchange = ["plugin:mine"]
         [publish]
         order = ["plugin:json-stamp", "plugin:mine"]
         [plugins.token-auth]
@@ -173,6 +174,7 @@ fn a_full_file_is_read() {
         config.auth_order,
         [AuthStep::Plugin("token-auth".into()), AuthStep::Password, AuthStep::Anonymous]
     );
+    assert_eq!(config.auth_exchange, ["mine".into()]);
     assert_eq!(config.publish_order, ["json-stamp".into(), "mine".into()]);
     assert_eq!(
         serde_json::Value::from(config.plugins["token-auth"].config.clone()),
@@ -225,7 +227,8 @@ fn a_plugin_that_no_order_names_is_a_warning() {
    ·               ╰── this plugin
  2 │ bundled = true
    ╰────
-  help: add "plugin:own-topics" to `auth.order`, `access.order` or `publish.order`
+  help: add "plugin:own-topics" to `auth.order`, `auth.exchange`, `access.order` or
+        `publish.order`
 "#
         )
     );
