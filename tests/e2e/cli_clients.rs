@@ -1,7 +1,7 @@
 //! `wasmqtt pub`, `sub` and `bench` against this broker, and what they make of one that refuses.
 //! What must not live here: other people's clients and brokers (`foreign_clients`).
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
 use std::thread;
 
@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::support::broker::is_foreign;
 use crate::support::console::{Console, VERSIONS, check, options, options_in, publish};
-use crate::support::{Broker, Case, Instance, Version};
+use crate::support::{Authority, Broker, Case, Instance, Version};
 
 #[test]
 fn messages_go_from_pub_to_sub_on_every_version_and_qos() {
@@ -306,7 +306,7 @@ fn answering(answer: &'static [u8]) -> (u16, thread::JoinHandle<()>) {
     let server = thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let mut buffer = [0; 256];
-        let _read = std::io::Read::read(&mut stream, &mut buffer).unwrap();
+        let _read = stream.read(&mut buffer).unwrap();
         stream.write_all(answer).unwrap();
         stream.shutdown(Shutdown::Both).unwrap();
     });
@@ -330,6 +330,37 @@ fn a_server_that_does_not_speak_the_version_is_not_asked_for_another_and_the_way
     check(&[0x20, 9, 0, 0x9c, 6, 0x1c, 0, 3, b'b', b':', b'1'], "it names b:1", "");
     check(b"HTTP/1.1 400 Bad Request\r\n\r\n", "sent what MQTT does not allow", "");
     check(&[0x90, 3, 0, 1, 0], "another packet than CONNACK", "");
+}
+
+#[test]
+fn over_tls_a_client_shows_the_certificate_that_the_listener_wants() {
+    if is_foreign() {
+        return;
+    }
+    let authority = Authority::new("root");
+    authority.issue("server");
+    authority.issue("device");
+    let ca = authority.named("ca.crt");
+    let tls = authority.tls("server", &format!(", client_ca = \"{ca}\""));
+    let listener = format!("listeners.tls={{ bind = \"127.0.0.1:0\", tls = {tls} }}");
+    let broker = Broker::dev_with(&["--set", &listener]);
+    let port = broker.address_of("tls").port();
+    let run = |more: &str| {
+        let words = format!("pub -h localhost -p {port} -t a -m b -q 1 --cafile {ca} {more}");
+        let words: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
+        check(&words, "")
+    };
+    let (device, key) = (authority.named("device.crt"), authority.named("device.key"));
+    for version in ["tlsv1.2", "tlsv1.3"] {
+        let shown = run(&format!("--cert {device} --key {key} --tls-version {version}"));
+        assert_eq!((shown.code, shown.stderr.as_str()), (0, ""), "{shown:?}");
+        let without = run(&format!("--tls-version {version}"));
+        assert_eq!(without.code, 1, "{without:?}");
+        assert!(without.stderr.contains("hint: show a certificate: --cert FILE"), "{without:?}");
+    }
+    let swapped = run(&format!("--cert {key} --key {device}"));
+    assert_eq!(swapped.code, 2, "{swapped:?}");
+    assert!(swapped.stderr.contains("device.key: no certificate in it"), "{swapped:?}");
 }
 
 #[test]
@@ -387,6 +418,28 @@ fn bench_keeps_its_rate_and_ends_in_time_or_when_it_is_interrupted() {
     let lines = conn.rest();
     assert!(lines.iter().any(|line| line.ends_with("20 of 20")), "{lines:#?}");
     assert_eq!(conn.ended(), 0);
+}
+
+#[test]
+fn whoever_sends_as_fast_as_it_can_still_hears_why_it_is_cut_off() {
+    for command in ["pub -m x --repeat 4000000000", "bench pub -c 1 -I 0"] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut buffer = [0; 65_536];
+            let _connect = stream.read(&mut buffer).unwrap();
+            // CONNACK, DISCONNECT: administrative action; it goes on reading all the same.
+            stream.write_all(&[0x20, 3, 0, 0, 0, 0xe0, 1, 0x98]).unwrap();
+            while stream.read(&mut buffer).is_ok_and(|count| count > 0) {}
+        });
+        let words = format!("{command} -h 127.0.0.1 -p {port} -t a");
+        let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+        let ran = check(&words, "");
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert!(ran.stderr.contains("administrative action (0x98)"), "{ran:?}");
+        server.join().unwrap();
+    }
 }
 
 #[test]

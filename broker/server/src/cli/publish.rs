@@ -224,7 +224,7 @@ impl Sender {
             self.hear(event);
         }
         if self.client.unsent() >= UNSENT_BYTES_MAX {
-            self.client.flush().await?;
+            self.client.exchange().await?;
         }
         Ok(())
     }

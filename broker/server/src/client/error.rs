@@ -118,6 +118,9 @@ impl ClientError {
             {
                 "name the certificate of its authority: --cafile FILE".to_owned()
             }
+            Self::Tls { error, .. } if asks_for_certificate(error) => {
+                "show a certificate: --cert FILE --key FILE".to_owned()
+            }
             Self::Tls { error, .. } if error.contains("corrupt message") => {
                 "that port may not speak TLS".to_owned()
             }
@@ -185,6 +188,13 @@ impl ClientError {
             | Self::NotAccepted(_) => false,
         }
     }
+}
+
+/// Alerts of a server that wants to see a client's certificate, or another one.
+fn asks_for_certificate(error: &str) -> bool {
+    ["CertificateRequired", "HandshakeFailure", "alert: BadCertificate", "alert: UnknownCA"]
+        .iter()
+        .any(|alert| error.contains(alert))
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "the other codes say it all by themselves")]

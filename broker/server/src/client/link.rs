@@ -78,15 +78,19 @@ impl Link {
             if let Poll::Ready(Err(error)) = self.poll_send(context) {
                 return Poll::Ready(Err(error));
             }
-            let Self { stream, input, .. } = self;
-            PAGE.with_borrow_mut(|page| {
-                let mut buffer = ReadBuf::new(page);
-                let read = Pin::new(stream).poll_read(context, &mut buffer);
-                read.map_ok(|()| {
-                    input.extend_from_slice(buffer.filled());
-                    !buffer.filled().is_empty()
-                })
-            })
+            self.poll_receive(context)
+        })
+        .await
+    }
+
+    /// Sends all that waits, and takes what has come meanwhile; false when the server has closed.
+    pub(crate) async fn exchange(&mut self) -> io::Result<bool> {
+        poll_fn(|context| {
+            let sent = self.poll_send(context);
+            if let Poll::Ready(Ok(false) | Err(_)) = self.poll_receive(context) {
+                return Poll::Ready(Ok(false));
+            }
+            sent.map_ok(|()| true)
         })
         .await
     }
@@ -94,6 +98,18 @@ impl Link {
     /// Sends all that waits.
     pub(crate) async fn flush(&mut self) -> io::Result<()> {
         poll_fn(|context| self.poll_send(context)).await
+    }
+
+    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let Self { stream, input, .. } = self;
+        PAGE.with_borrow_mut(|page| {
+            let mut buffer = ReadBuf::new(page);
+            let read = Pin::new(stream).poll_read(context, &mut buffer);
+            read.map_ok(|()| {
+                input.extend_from_slice(buffer.filled());
+                !buffer.filled().is_empty()
+            })
+        })
     }
 
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {

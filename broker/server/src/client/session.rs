@@ -263,6 +263,22 @@ impl Client {
         self.link.flush().await.map_err(|error| self.broken(error))
     }
 
+    /// Sends all that was appended and takes what has come, for [`Self::next_event`] to tell.
+    ///
+    /// # Errors
+    /// The connection ended; with the server's words where there are some.
+    pub(crate) async fn exchange(&mut self) -> Result<(), ClientError> {
+        match self.link.exchange().await {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                // A DISCONNECT may be among what came last.
+                while self.next_event()?.is_some() {}
+                Err(ClientError::Closed { server: self.server.clone() })
+            }
+            Err(error) => Err(self.broken(error)),
+        }
+    }
+
     /// The next thing that happens; meanwhile what was appended is sent and the connection kept
     /// alive. Nothing is lost when the future is dropped.
     ///
@@ -453,9 +469,16 @@ async fn first_packet(
             return packet::read(first, &body, version)
                 .map_err(|name| wrong(format!("a malformed {name}")));
         }
-        if !matches!(link.turn().await, Ok(true)) {
-            let version = trace::version(version);
-            return Err(ClientError::ClosedAtConnect { server: server.to_owned(), version });
-        }
+        let server = server.to_owned();
+        return Err(match link.turn().await {
+            Ok(true) => continue,
+            // With TLS 1.3 a server looks at the client's certificate after the handshake.
+            Err(error) if error.get_ref().is_some_and(|error| error.is::<rustls::Error>()) => {
+                ClientError::Tls { server, error: error.to_string() }
+            }
+            Ok(false) | Err(_) => {
+                ClientError::ClosedAtConnect { server, version: trace::version(version) }
+            }
+        });
     }
 }

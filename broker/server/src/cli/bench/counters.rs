@@ -97,6 +97,11 @@ impl Counters {
         add(&self.duplicated, 1);
     }
 
+    /// Messages that all have received.
+    pub(super) fn received_of(all: &[Arc<Self>]) -> u64 {
+        all.iter().map(|counters| counters.received.load(Ordering::Relaxed)).sum()
+    }
+
     /// Each error and how often it came.
     pub(super) fn errors(&self) -> BTreeMap<String, u64> {
         self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone()

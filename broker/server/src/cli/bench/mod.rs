@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
 
 use crate::cli::arguments::bench::{Bench, Crowd};
 use crate::cli::client::{Interrupts, Server, check_text, qos, server as read_server};
@@ -28,6 +28,9 @@ mod subscribe;
 
 /// Different errors that are said; all are counted.
 const ERRORS_SAID_MAX: usize = 5;
+
+/// How often one looks whether `bench sub -n` is done.
+const COUNT_EVERY: Duration = Duration::from_millis(20);
 
 /// How long clients may take to end after they were told to.
 const ENDING: Duration = Duration::from_secs(10);
@@ -154,12 +157,9 @@ impl Watched {
                         let line = report::second(bundle, start, &last, &now);
                         say(line)?;
                     }
-                    let is_enough = self.received_max.is_some_and(|most| now.1.received >= most);
                     last = now;
-                    if is_enough {
-                        break;
-                    }
                 }
+                () = self.enough(&counters) => break,
             }
         }
         let took = start.elapsed();
@@ -181,6 +181,16 @@ impl Watched {
             }
         }
         Ok(if total.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+impl Watched {
+    /// Waits until so many messages were received as are to be.
+    async fn enough(&self, counters: &[Arc<Counters>]) {
+        let Some(most) = self.received_max else { return std::future::pending().await };
+        while Counters::received_of(counters) < most {
+            sleep(COUNT_EVERY).await;
+        }
     }
 }
 

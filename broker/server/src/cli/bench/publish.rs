@@ -170,7 +170,7 @@ impl Sender<'_> {
         tokio::select! {
             biased;
             _ = stopped.changed() => return Ok(()),
-            flushed = self.client.flush() => flushed?,
+            exchanged = self.client.exchange() => exchanged?,
         }
         tokio::task::yield_now().await;
         self.hear_all()
