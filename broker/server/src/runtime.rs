@@ -63,14 +63,13 @@ pub(crate) fn run(plan: RunPlan) -> anyhow::Result<()> {
     raise_file_limit();
     let tenant: Arc<str> = "default".into();
     let workers = config.workers.get();
-    let timeout = config.limits.connect_timeout_seconds;
     let by_worker: Arc<[AtomicU32]> = (0..workers).map(|_| AtomicU32::new(0)).collect();
     let bound: Vec<Bound> = config
         .listeners
-        .iter()
-        .map(|(name, listener)| {
+        .keys()
+        .map(|name| {
             let tls = certificates.get(name).map(Arc::clone);
-            listener::bind(name, listener, tls, timeout, &by_worker)
+            listener::bind(name, &config, tls, &by_worker)
         })
         .collect::<anyhow::Result<_>>()?;
     let hooks = match Hooks::activate(&config, &plugins, &tenant) {
@@ -106,10 +105,9 @@ pub(crate) fn run(plan: RunPlan) -> anyhow::Result<()> {
         auth: Arc::new(chain),
         hooks,
     });
-    let views = bound.iter().map(|bound| ListenerView {
-        name: bound.gate.name.to_string(),
-        url: bound.gate.url(bound.address),
-    });
+    let views = bound
+        .iter()
+        .map(|bound| ListenerView { name: bound.gate.name.to_string(), url: bound.url.clone() });
     let live = Arc::new(LiveBroker {
         auth: Arc::clone(&common.auth),
         mailboxes,

@@ -17,10 +17,11 @@ use super::client::DEADLINE;
 #[derive(Clone, Debug)]
 pub(crate) enum Endpoint {
     Tcp(SocketAddr),
-    #[expect(dead_code, reason = "no listener is on a path")]
     Unix(PathBuf),
     /// With what a client knows and shows; the server is `localhost`.
     Tls(SocketAddr, Arc<ClientConfig>),
+    /// The same, after a header of a proxy, which leaves together with the first of TLS.
+    BehindProxy(&'static [u8], SocketAddr, Arc<ClientConfig>),
 }
 
 impl From<SocketAddr> for Endpoint {
@@ -55,9 +56,14 @@ impl Stream {
                 Self::Unix(UnixStream::connect(path).expect("connection refused"))
             }
             Endpoint::Tls(address, config) => {
-                let name = ServerName::try_from("localhost").unwrap();
-                let session = ClientConnection::new(Arc::clone(config), name).unwrap();
-                Self::Tls(Box::new(StreamOwned::new(session, tcp(address))))
+                Self::Tls(Box::new(StreamOwned::new(session(config), tcp(address))))
+            }
+            Endpoint::BehindProxy(header, address, config) => {
+                let (mut session, mut stream) = (session(config), tcp(address));
+                let mut first = header.to_vec();
+                session.write_tls(&mut first).unwrap();
+                stream.write_all(&first).unwrap();
+                Self::Tls(Box::new(StreamOwned::new(session, stream)))
             }
         };
         stream.set_write_timeout(DEADLINE);
@@ -109,6 +115,11 @@ impl Stream {
             Self::Tcp(_) | Self::Unix(_) => None,
         }
     }
+}
+
+fn session(config: &Arc<ClientConfig>) -> ClientConnection {
+    let name = ServerName::try_from("localhost").unwrap();
+    ClientConnection::new(Arc::clone(config), name).unwrap()
 }
 
 impl Read for Stream {

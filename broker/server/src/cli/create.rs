@@ -14,7 +14,7 @@ use wasmqtt_store::{
 
 use crate::cli::failure::Failure;
 use crate::cli::output::{json, say};
-use crate::config::listener::Listener;
+use crate::config::listener::DEFAULT_ADDRESS;
 use crate::config::template;
 use crate::instance::{Instance, Layout, write_private};
 
@@ -37,7 +37,7 @@ struct CreatedUser {
 
 /// `create DIR`
 pub(crate) async fn create(directory: &Path, as_json: bool) -> Result<(), Failure> {
-    let bind = Listener::default().bind;
+    let bind = DEFAULT_ADDRESS;
     let _instance = make(directory, bind, Next::Start, as_json).await?;
     Ok(())
 }
@@ -101,10 +101,7 @@ async fn fill(layout: Layout, passwords: &[String; 2]) -> anyhow::Result<()> {
     let mut text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
     text.push('\n');
     write_private(&layout.secret_key(), text.as_bytes())?;
-    write_private(
-        &layout.broker_toml(),
-        template::broker_toml(Listener::default().bind).as_bytes(),
-    )?;
+    write_private(&layout.broker_toml(), template::broker_toml(DEFAULT_ADDRESS).as_bytes())?;
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use crate::cli::create::{Next, make};
 use crate::cli::failure::Failure;
 use crate::cli::output::note;
 use crate::config::Config;
-use crate::config::listener::Listener;
+use crate::config::listener::DEFAULT_ADDRESS;
 use crate::config::load::{Loaded, load, parse};
 use crate::config::plan::{
     PlannedPlugin, RunPlan, load_certificates, load_plugins, read_component,
@@ -42,9 +42,10 @@ fn plan_directory(run: Run, directory: Option<PathBuf>, as_json: bool) -> Result
             return Err(InstanceError::LockedByBroker { directory: root, pid }.into());
         }
         Err(InstanceError::Missing(_) | InstanceError::NotABroker(_)) if run.create => {
-            let text = template::broker_toml(Listener::default().bind);
+            let text = template::broker_toml(DEFAULT_ADDRESS);
             let loaded = parse("broker.toml", text, &run.set, &root)?;
-            let bind = loaded.config.listeners.values().next().cloned().unwrap_or_default().bind;
+            let binds = loaded.config.listeners.values().filter_map(|one| one.bind.address());
+            let bind = binds.into_iter().next().unwrap_or(DEFAULT_ADDRESS);
             Some(control.block_on(make(&root, bind, Next::Try, as_json))?)
         }
         Err(error) => return Err(error.into()),
@@ -157,7 +158,7 @@ fn dev_toml(run: &Run, plugins: &[(PlannedPlugin, &Path)]) -> String {
 /// What `--dev` promises, `--set` does not break.
 fn check_dev(config: &Config) -> Result<(), Failure> {
     for (name, listener) in &config.listeners {
-        if !listener.bind.ip().is_loopback() {
+        if listener.bind.address().is_some_and(|address| !address.ip().is_loopback()) {
             let error = format!(
                 "--dev listens on loopback only, not on {} (listener {name})",
                 listener.bind

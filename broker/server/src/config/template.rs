@@ -50,9 +50,19 @@ const TEMPLATE: &str = r#"# wasmqtt: process settings. Users and access rules ar
 # A line that begins with # shows a default. `wasmqtt run DIR --set KEY=VALUE` overrides one for one run.
 
 [listeners.mqtt]
-bind = "{bind}"              # "0.0.0.0:1883": every interface
+bind = "{bind}"              # "0.0.0.0:1883": every interface; "[::]:1883": IPv6 too
 # transport = "tcp"                  # "ws": MQTT over WebSocket
 # connections_max = {connections_max}
+# connections_per_address_max = 100  # none unless set; of IPv6: per network of 64 bits
+# connect_rate_max = 1000            # a second, none unless set; further ones wait to be accepted
+# connect_timeout_seconds = 10       # in place of the limit below
+# trusted_proxies = ["10.0.0.0/8"]   # they must send a PROXY header (v1, v2); "unix": Unix sockets
+
+# A Unix socket, relative to this file, and who may use it.
+# [listeners.local]
+# bind = "unix:mqtt.sock"
+# unix_mode = 0o600
+
 # MQTT over WebSocket, as browsers speak it, is a listener of its own: [listeners.web] with another `bind`
 # and `transport = "ws"`. Its `path` is "/mqtt"; `origins = ["https://app.example"]` names the sites whose
 # pages may connect. Without `origins` the pages of any site may.

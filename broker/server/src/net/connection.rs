@@ -19,7 +19,7 @@ use crate::worker_loop::WorkerCell;
 use super::decode::{self, Terms};
 use super::frame::{self, packet_type};
 use super::link::Link;
-use super::listener::Accepted;
+use super::listener::{Accepted, Peer};
 use super::opening::{self, Opened};
 use super::socket::{End, Socket};
 use super::ws;
@@ -34,7 +34,7 @@ const UNSENT_BYTES_MAX: usize = 512 * 1024;
 /// Serves one connection until it ends.
 pub(crate) async fn serve(accepted: Accepted, worker: Rc<WorkerCell>) {
     let Accepted { socket, peer, seat } = accepted;
-    let socket = match Socket::new(socket) {
+    let socket = match Socket::new(socket, matches!(peer, Peer::Unix)) {
         Ok(socket) => socket,
         Err(error) => return tracing::warn!("a connection can't be served: {error}"),
     };
@@ -46,7 +46,7 @@ pub(crate) async fn serve(accepted: Accepted, worker: Rc<WorkerCell>) {
     })
     .await;
     // What opening needs should not stay for as long as the connection does.
-    match Box::pin(opening::open(socket, peer, &seat.gate, &worker)).await {
+    match Box::pin(opening::open(socket, peer, &seat, &worker)).await {
         Some(Opened::Plain(io, link)) => run(&io, &worker, link, &end).await,
         Some(Opened::Layered(io, link)) => run(&io, &worker, link, &end).await,
         None => {}

@@ -24,7 +24,8 @@ use super::decode::{self, Origin};
 use super::encode;
 use super::frame;
 use super::link::{Conn, Link};
-use super::listener::{Gate, Peer};
+use super::listener::{Peer, Seat};
+use super::proxy::{Header, NotAHeader, Origin as ProxyOrigin};
 use super::socket::{End, Socket};
 use super::tls::{self, Failure};
 use super::ws::{filter, upgrade};
@@ -43,13 +44,14 @@ pub(crate) enum Opened {
 pub(crate) async fn open(
     socket: Socket,
     peer: Peer,
-    gate: &Gate,
+    seat: &Seat,
     worker: &Rc<WorkerCell>,
 ) -> Option<Opened> {
+    let gate = &*seat.gate;
     let timeout = ntex::time::Seconds(gate.connect_timeout_seconds);
     let end = socket.end();
     let io = Io::new(socket, worker.stream_config());
-    let mut layers = pin!(layers(io, peer, gate, worker, &end));
+    let mut layers = pin!(layers(io, peer, seat, worker, &end));
     // All that came is taken before the end counts: if more is needed then, it does not come.
     let opened = poll_fn(|cx| {
         let polled = layers.as_mut().poll(cx);
@@ -66,11 +68,19 @@ pub(crate) async fn open(
 
 async fn layers(
     io: Io<Base>,
-    peer: Peer,
-    gate: &Gate,
+    mut peer: Peer,
+    seat: &Seat,
     worker: &Rc<WorkerCell>,
     end: &Rc<End>,
 ) -> Option<Opened> {
+    let gate = &*seat.gate;
+    if gate.trusted_proxies.iter().any(|source| source.has(peer.ip())) {
+        peer = behind_proxy(&io, peer, &gate.name).await?;
+    }
+    if !seat.take_address(peer) {
+        tracing::debug!(%peer, listener = &*gate.name, "refused: too many connections of one address");
+        return None;
+    }
     let mut origin = Origin {
         tenant: TenantId::DEFAULT,
         tenant_name: "default".into(),
@@ -132,6 +142,20 @@ async fn web_socket<F: Filter>(
             Opened::Layered(io.seal(), None)
         }
         Ok(None) | Err(Either::Right(_)) => Opened::Layered(io.seal(), None),
+    }
+}
+
+/// Whom a trusted proxy speaks for; it must say so.
+async fn behind_proxy(io: &Io<Base>, proxy: Peer, listener: &str) -> Option<Peer> {
+    match io.recv(&Header).await {
+        Ok(Some(ProxyOrigin::Address(address))) => Some(Peer::at(address)),
+        Ok(Some(ProxyOrigin::Unix)) => Some(Peer::Unix),
+        Ok(Some(ProxyOrigin::Proxy)) => Some(proxy),
+        Err(Either::Left(NotAHeader)) => {
+            tracing::info!(%proxy, listener, "refused: no PROXY header from a trusted proxy");
+            None
+        }
+        Ok(None) | Err(Either::Right(_)) => None,
     }
 }
 

@@ -9,14 +9,16 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use ntex::io::{Handle, IoContext, IoStream, IoTaskStatus, Readiness};
 use ntex::task::LocalWaker;
 use ntex::util::{BytePage, BytePages, BytesMut};
+use rustix::io::Errno;
 use tokio::io::Interest;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 /// Bytes of a connection's buffer; above, it is not read until they were handled.
 pub(crate) const BUFFER_BYTES_MAX: usize = 64 * 1024;
@@ -66,10 +68,45 @@ impl End {
     }
 }
 
+/// A socket of either kind, as the reactor knows it.
+#[derive(Debug)]
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_write_ready(cx),
+            Self::Unix(stream) => stream.poll_write_ready(cx),
+        }
+    }
+
+    /// Does it if the socket is ready for it; that it is not after all is told to the reactor.
+    fn try_io<R>(
+        &self,
+        interest: Interest,
+        what: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<R>,
+    ) -> io::Result<R> {
+        match self {
+            Self::Tcp(stream) => stream.try_io(interest, || Ok(what(stream.as_fd())?)),
+            Self::Unix(stream) => stream.try_io(interest, || Ok(what(stream.as_fd())?)),
+        }
+    }
+}
+
 /// A connected socket.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    stream: TcpStream,
+    stream: Stream,
     end: Rc<End>,
 }
 
@@ -78,8 +115,13 @@ impl Socket {
     ///
     /// # Errors
     /// The system's, when it takes no more.
-    pub(crate) fn new(socket: std::net::TcpStream) -> io::Result<Self> {
-        Ok(Self { stream: TcpStream::from_std(socket)?, end: Rc::default() })
+    pub(crate) fn new(socket: OwnedFd, is_unix: bool) -> io::Result<Self> {
+        let stream = if is_unix {
+            Stream::Unix(UnixStream::from_std(socket.into())?)
+        } else {
+            Stream::Tcp(TcpStream::from_std(socket.into())?)
+        };
+        Ok(Self { stream, end: Rc::default() })
     }
 
     /// Where it says that nothing more comes.
@@ -97,7 +139,7 @@ impl Socket {
                 stream.stop(Some(error));
                 return Poll::Ready(());
             }
-            let status = READ.with_borrow_mut(|buffer| match self.stream.try_read(buffer) {
+            let status = READ.with_borrow_mut(|buffer| match self.read(buffer) {
                 Ok(0) => {
                     self.end.come();
                     IoTaskStatus::Pause
@@ -128,8 +170,12 @@ impl Socket {
 
     /// Tells the reactor that there is nothing to read until the system says so again.
     fn has_read_all(&self) {
-        let nothing = || Err::<(), _>(ErrorKind::WouldBlock.into());
+        let nothing = |_: BorrowedFd<'_>| Err::<(), _>(Errno::WOULDBLOCK);
         let _ = self.stream.try_io(Interest::READABLE, nothing); // the error is the message
+    }
+
+    fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.try_io(Interest::READABLE, |file| rustix::io::read(file, buffer))
     }
 
     /// Writes as long as the socket takes it.
@@ -159,8 +205,19 @@ impl Socket {
         if bytes.is_empty() { self.write_page(page, bytes) } else { self.write_some(page, bytes) }
     }
 
+    /// Writes; a socket that takes nothing for now took nothing.
+    fn try_write(
+        &self,
+        write: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<usize>,
+    ) -> io::Result<usize> {
+        match self.stream.try_io(Interest::WRITABLE, write) {
+            Err(error) if is_transient(&error) => Ok(0),
+            result => result,
+        }
+    }
+
     fn write_page(&self, mut page: BytePage, rest: &mut BytePages) -> io::Result<bool> {
-        let written = or_nothing(self.stream.try_write(&page))?;
+        let written = self.try_write(|file| rustix::io::write(file, &page))?;
         if written < page.len() {
             page.advance_to(written);
             rest.prepend(page);
@@ -183,7 +240,7 @@ impl Socket {
             *slice = IoSlice::new(page);
             count += 1;
         }
-        let written = or_nothing(self.stream.try_write_vectored(&slices[..count]))?;
+        let written = self.try_write(|file| rustix::io::writev(file, &slices[..count]))?;
         let mut taken = written;
         for page in pages.iter_mut().flatten() {
             let part = page.len().min(taken);
@@ -194,14 +251,6 @@ impl Socket {
             bytes.prepend(page);
         }
         Ok(written > 0)
-    }
-}
-
-/// A socket that takes nothing for now took nothing.
-fn or_nothing(written: io::Result<usize>) -> io::Result<usize> {
-    match written {
-        Err(error) if is_transient(&error) => Ok(0),
-        result => result,
     }
 }
 

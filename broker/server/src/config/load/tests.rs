@@ -62,6 +62,13 @@ fn each_default_in_the_created_file_is_the_default() {
         .collect();
     let mut loaded = read(&uncommented.join("\n"), &[]).unwrap();
     // What is no default but an example.
+    let local = loaded.config.listeners.remove("local").unwrap();
+    assert_eq!(local.bind.to_string(), "unix:dir/mqtt.sock");
+    let mqtt = loaded.config.listeners.get_mut("mqtt").unwrap();
+    assert_eq!(mqtt.connections_per_address_max.take(), Some(100));
+    assert_eq!(mqtt.connect_rate_max.take(), Some(1000));
+    assert_eq!(mqtt.connect_timeout_seconds.take(), Some(10));
+    assert_eq!(std::mem::take(&mut mqtt.trusted_proxies).len(), 1);
     let example = loaded.config.listeners.remove("mqtts").unwrap();
     assert!(example.tls.is_some_and(|tls| tls.clients.is_some_and(|one| one.revoked.is_some())));
     let plain = Config {
@@ -169,7 +176,7 @@ fn a_full_file_is_read() {
     "#;
     let config = read(text, &["log.level=debug"]).unwrap().config;
     assert_eq!(config.listeners.len(), 1);
-    assert_eq!(config.listeners["lan"].bind, "[::1]:0".parse().unwrap());
+    assert_eq!(config.listeners["lan"].bind.to_string(), "[::1]:0");
     assert_eq!(
         config.auth_order,
         [AuthStep::Plugin("token-auth".into()), AuthStep::Password, AuthStep::Anonymous]
@@ -200,7 +207,7 @@ fn an_override_is_a_toml_value_or_the_text_itself() {
         "plugins.x.config.more.deep=1",
     ];
     let config = read("[listeners]\nmqtt.connections_max = 5", &settings).unwrap().config;
-    assert_eq!(config.listeners["mqtt"].bind.port(), 2883);
+    assert_eq!(config.listeners["mqtt"].bind.to_string(), "127.0.0.1:2883");
     assert_eq!(config.listeners["mqtt"].connections_max, 5);
     assert_eq!(config.limits.queue_messages_max, 7);
     assert_eq!(config.auth_order, [AuthStep::Anonymous]);
@@ -246,7 +253,9 @@ fn an_unknown_key_is_refused_with_a_suggestion() {
    · ─┬─
    ·  ╰── not a known key
    ╰────
-  help: did you mean `bind`? known keys: bind, connections_max, origins, path, tls, transport
+  help: did you mean `bind`? known keys: bind, connect_rate_max, connect_timeout_seconds,
+        connections_max, connections_per_address_max, origins, path, tls, transport,
+        trusted_proxies, unix_mode
 "#,
     );
 }
@@ -657,4 +666,62 @@ fn a_file_that_cannot_be_read_is_told() {
     check(parent.path(), "  × DIR is a directory, not a file");
     std::fs::write(parent.path().join("bytes"), b"\xff\xfe").unwrap();
     check(&parent.path().join("bytes"), "  × DIR/bytes is not UTF-8 text");
+}
+
+#[test]
+fn a_trusted_proxy_is_an_address_a_network_or_unix() {
+    refused(
+        "[listeners.a]\ntrusted_proxies = [\"unix\", \"10.0.0.0/8\", \"::1\", \"10.0.0.0/64\"]\n",
+        r#"
+  × `trusted_proxies` is not usable: behind / stands a number from 0 to 32
+   ╭─[broker.toml:2:49]
+ 1 │ [listeners.a]
+ 2 │ trusted_proxies = ["unix", "10.0.0.0/8", "::1", "10.0.0.0/64"]
+   ·                                                 ──────┬──────
+   ·                                                       ╰── this source
+   ╰────
+  help: write "10.0.0.1", "10.0.0.0/8", or "unix" for Unix sockets"#,
+    );
+}
+
+#[test]
+fn a_mode_is_for_unix_sockets() {
+    refused(
+        "[listeners.a]\nbind = \"127.0.0.1:1883\"\nunix_mode = 0o660\n",
+        r#"
+  × `unix_mode` has no meaning without a Unix socket
+   ╭─[broker.toml:3:13]
+ 2 │ bind = "127.0.0.1:1883"
+ 3 │ unix_mode = 0o660
+   ·             ──┬──
+   ·               ╰── this listener is on an address
+   ╰────
+  help: bind = "unix:mqtt.sock" is one, in the directory of broker.toml"#,
+    );
+}
+
+#[test]
+fn versions_of_tls_are_named_and_revocation_needs_authorities() {
+    refused(
+        "[listeners.a.tls]\ncertificate = \"a\"\nkey = \"b\"\ncrl = \"c\"\nversions = [\"1.1\"]\n",
+        r#"
+  × `crl` has no meaning without `client_ca`
+   ╭─[broker.toml:4:7]
+ 3 │ key = "b"
+ 4 │ crl = "c"
+   ·       ─┬─
+   ·        ╰── clients are not asked for a certificate
+ 5 │ versions = ["1.1"]
+   ╰────
+  help: client_ca = "clients-ca.crt" names the authorities of theirs
+
+  × there is no TLS "1.1" here
+   ╭─[broker.toml:5:13]
+ 4 │ crl = "c"
+ 5 │ versions = ["1.1"]
+   ·             ──┬──
+   ·               ╰── not a known version
+   ╰────
+  help: did you mean `1.3`? known versions: 1.2, 1.3"#,
+    );
 }

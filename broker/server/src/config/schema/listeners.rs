@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::config::listener::{
-    ClientCertificate, ClientCertificates, Listener, Tls, Transport, WebSocket,
+    Bind, ClientCertificate, ClientCertificates, Listener, Source, Tls, Transport, WebSocket,
 };
 use crate::config::problem::Problem;
 use crate::config::read::{Reader, suggestion};
@@ -23,7 +23,12 @@ pub(super) fn read(
     let mut listeners = BTreeMap::<Arc<str>, Listener>::new();
     for (name, place, mut section) in reader.named("listeners") {
         let mut listener = Listener::default();
-        let bind = section.parsed("bind", "\"127.0.0.1:1883\"", parse_bind);
+        let bind =
+            section.parsed("bind", "\"127.0.0.1:1883\"", |text| match text.strip_prefix("unix:") {
+                None => parse_address(text).map(Bind::Ip),
+                Some("") => Err("behind `unix:` stands a path".to_owned()),
+                Some(path) => Ok(Bind::Unix(directory.join(path))),
+            });
         // One that could not be read was told already, and clashes with nothing.
         let is_known = bind.is_some() || section.peek("bind").is_none();
         listener.bind = bind.unwrap_or(listener.bind);
@@ -32,19 +37,17 @@ pub(super) fn read(
             listener.tls = tls(&mut inner, directory, places.tls.entry(name.into()).or_default());
             inner.finish();
         }
-        if let Some(most) = section.integer("connections_max", 1..=10_000_000) {
-            listener.connections_max = most;
-        }
-        let same = listeners
-            .iter()
-            .find(|(_, other)| other.bind == listener.bind)
-            .filter(|_| is_known && listener.bind.port() != 0);
-        if let Some((other, _)) = same {
+        limits(&mut section, &mut listener);
+        let same =
+            listeners.iter().find(|(_, other)| is_known && other.bind.clashes(&listener.bind));
+        if let Some((other, known)) = same {
             section.report(
-                Problem::error(format!(
-                    "listeners `{other}` and `{name}` both bind {}",
-                    listener.bind
-                ))
+                Problem::error(if known.bind == listener.bind {
+                    format!("listeners `{other}` and `{name}` both bind {}", listener.bind)
+                } else {
+                    let (one, all) = (&known.bind, &listener.bind);
+                    format!("listeners `{other}` ({one}) and `{name}` ({all}) bind one address")
+                })
                 .at(place.clone(), "this listener")
                 .help("give one of them another `bind`"),
             );
@@ -53,6 +56,38 @@ pub(super) fn read(
         listeners.insert(name.into(), listener);
     }
     if listeners.is_empty() { Config::default().listeners } else { listeners }
+}
+
+/// What a listener bounds, and whom it believes.
+fn limits(section: &mut Reader<'_>, listener: &mut Listener) {
+    const MOST: u32 = 10_000_000;
+    if let Some(most) = section.integer("connections_max", 1..=MOST) {
+        listener.connections_max = most;
+    }
+    listener.connections_per_address_max = section.integer("connections_per_address_max", 1..=MOST);
+    listener.connect_rate_max = section.integer("connect_rate_max", 1..=1_000_000);
+    listener.connect_timeout_seconds = section.integer("connect_timeout_seconds", 1..=u16::MAX);
+    if let Some(mode) = section.integer("unix_mode", 0o000..=0o777) {
+        listener.unix_mode = mode;
+        if let (Bind::Ip(_), Some(place)) = (&listener.bind, section.place_of("unix_mode")) {
+            section.report(
+                Problem::error("`unix_mode` has no meaning without a Unix socket")
+                    .at(place, "this listener is on an address")
+                    .help("bind = \"unix:mqtt.sock\" is one, in the directory of broker.toml"),
+            );
+        }
+    }
+    for (text, place) in section.strings("trusted_proxies", "[\"10.0.0.0/8\"]").unwrap_or_default()
+    {
+        match Source::parse(text) {
+            Ok(source) => listener.trusted_proxies.push(source),
+            Err(error) => section.report(
+                Problem::error(format!("`trusted_proxies` is not usable: {error}"))
+                    .at(place.clone(), "this source")
+                    .help("write \"10.0.0.1\", \"10.0.0.0/8\", or \"unix\" for Unix sockets"),
+            ),
+        }
+    }
 }
 
 /// The files that TLS needs; they are opened later.
@@ -193,9 +228,9 @@ fn is_origin(text: &str) -> bool {
 }
 
 /// An address and a port, each with its own message.
-fn parse_bind(text: &str) -> Result<SocketAddr, String> {
-    if let Ok(address) = text.parse() {
-        return Ok(address);
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(SocketAddr::new(address.ip().to_canonical(), address.port()));
     }
     let Some((host, port)) = text.rsplit_once(':') else {
         return Err("it has no port".to_owned());
