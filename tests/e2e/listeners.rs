@@ -135,7 +135,7 @@ fn each_listener_has_its_own_time_for_connect() {
     let own = "listeners.other={ bind = \"127.0.0.1:0\", connect_timeout_seconds = 1 }";
     let broker = Broker::dev_with(&["--set", own]);
     let began = Instant::now();
-    let patient = TcpStream::connect(broker.address).unwrap();
+    let patient = TcpStream::connect(broker.address_of("mqtt")).unwrap();
     let mut hasty = Client::dial(broker.address_of("other"), Version::V5);
     assert_eq!(hasty.rest_bytes(), b"");
     assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
