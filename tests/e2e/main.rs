@@ -12,6 +12,7 @@ mod bad_input;
 mod cli;
 mod cli_clients;
 mod connect;
+mod delayed;
 mod disconnect;
 mod enhanced_auth;
 mod flow;

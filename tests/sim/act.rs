@@ -155,7 +155,7 @@ impl World {
         let keep_alive_seconds = plan.keep_alive_seconds;
         let has_will = rng.chance(self.shell.scenario.will_percent);
         let will = has_will.then(|| WillFacts {
-            content: Content { expiry_seconds: None, ..self.content(client) },
+            content: Content { expiry_seconds: None, delay_seconds: None, ..self.content(client) },
             delay_seconds,
         });
         self.connect_as(Asked {
@@ -220,7 +220,12 @@ impl World {
                 expires_at: Millis::NEVER,
                 publisher: None,
             });
-            Box::new(Will { message, delay_seconds: *delay_seconds, expiry_seconds: None })
+            Box::new(Will {
+                message,
+                delay_seconds: *delay_seconds,
+                expiry_seconds: None,
+                hold_seconds: None,
+            })
         });
         Connect {
             facts: ConnectionFacts {
@@ -260,8 +265,11 @@ impl World {
         };
         let expiry_seconds =
             if rng.chance(scenario.expiry_percent) { Some(rng.within(1, 20) as u32) } else { None };
+        let delay_seconds =
+            if rng.chance(scenario.delay_percent) { Some(rng.within(0, 20) as u32) } else { None };
         Content {
             uid,
+            delay_seconds,
             topic: rng.pick(&scenario.topics).to_owned(),
             payload,
             qos: QoS::from_u8(rng.below(3) as u8).unwrap(),
@@ -363,14 +371,18 @@ impl World {
             0 => {
                 let content = self.content(client);
                 FromClient::Publish {
-                    content: Content { qos: QoS::AtMostOnce, ..content },
+                    content: Content { qos: QoS::AtMostOnce, delay_seconds: None, ..content },
                     packet_id: None,
                     dup: false,
                     alias: true,
                 }
             }
             1 => {
-                let content = Content { topic: "a/#".to_owned(), ..self.content(client) };
+                let content = Content {
+                    topic: "a/#".to_owned(),
+                    delay_seconds: None,
+                    ..self.content(client)
+                };
                 self.clients[client].publish(content)
             }
             2 => {

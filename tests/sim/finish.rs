@@ -167,6 +167,12 @@ impl World {
         if !self.shell.store.sessions.is_empty() && !self.shell.model.store_failed {
             left.push(format!("{:?} in the store", self.shell.store.sessions));
         }
+        if self.tenant.delayed() > 0 {
+            left.push(format!("room for {} delayed messages", self.tenant.delayed()));
+        }
+        if !self.shell.store.delayed.is_empty() && !self.shell.model.store_failed {
+            left.push(format!("{:?} delayed in the store", self.shell.store.delayed));
+        }
         if !left.is_empty() {
             self.shell.model.fail(format!("left when all are gone: {}", left.join(", ")));
         }

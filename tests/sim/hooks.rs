@@ -128,6 +128,7 @@ impl Judge {
         };
         let changed = Content {
             uid,
+            delay_seconds: None,
             topic: topic.map_or_else(|| content.topic.clone(), String::from),
             payload: payload.map_or_else(|| content.payload.clone(), Vec::from),
             qos: qos.unwrap_or(content.qos),

@@ -45,6 +45,8 @@ const MUST_REACH: &[&str] = &[
     "commit failed",
     "congested",
     "connection lost with publishes unacknowledged",
+    "delayed message due",
+    "delayed message published",
     "delayed will cancelled",
     "delayed will fired",
     "exchange ended by its time",

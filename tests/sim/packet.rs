@@ -24,6 +24,8 @@ pub(crate) fn uid_of(properties: &[u8]) -> Option<Uid> {
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Content {
     pub(crate) uid: Uid,
+    /// It is published to `$delayed/…` first.
+    pub(crate) delay_seconds: Option<u32>,
     pub(crate) topic: String,
     pub(crate) payload: Vec<u8>,
     pub(crate) qos: QoS,
@@ -31,10 +33,23 @@ pub(crate) struct Content {
     pub(crate) expiry_seconds: Option<u32>,
 }
 
+impl Content {
+    /// The Topic Name of its PUBLISH.
+    pub(crate) fn named(&self) -> String {
+        match self.delay_seconds {
+            Some(seconds) => format!("$delayed/{seconds}/{}", self.topic),
+            None => self.topic.clone(),
+        }
+    }
+}
+
 impl std::fmt::Debug for Content {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { uid, topic, payload, qos, retain, expiry_seconds } = self;
+        let Self { uid, delay_seconds, topic, payload, qos, retain, expiry_seconds } = self;
         write!(f, "#{uid} {topic} {qos:?}, {} bytes", payload.len())?;
+        if let Some(seconds) = delay_seconds {
+            write!(f, ", in {seconds} s")?;
+        }
         if *retain {
             write!(f, ", retain")?;
         }
@@ -107,12 +122,13 @@ impl Plan {
 impl FromClient {
     /// Gives the packet as the core takes it.
     pub(crate) fn with<R>(&self, then: impl FnOnce(Packet<'_>) -> R) -> R {
-        let properties;
+        let (properties, topic);
         then(match self {
             Self::Publish { content, packet_id, dup, alias } => {
                 properties = properties_of(content.uid);
+                topic = content.named();
                 Packet::Publish(Publish {
-                    topic: &content.topic,
+                    topic: &topic,
                     payload: &content.payload,
                     qos: content.qos,
                     retain: content.retain,

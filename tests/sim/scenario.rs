@@ -90,6 +90,7 @@ pub(crate) struct Scenario {
     pub(crate) expiry_percent: u32,
     pub(crate) big_percent: u32,
     pub(crate) will_percent: u32,
+    pub(crate) delay_percent: u32,
     pub(crate) weights: Weights,
     pub(crate) habits: Habits,
     /// Milliseconds that a step of time takes at most.
@@ -102,6 +103,7 @@ impl Scenario {
         let clients = 2 + rng.below(4);
         let clients = (0..clients).map(|index| client(rng, index)).collect();
         let plugins = rng.below(3) as u16 + 1;
+        let commit_fail_percent = rng.pick(&[0, 0, 0, 5, 20]);
         Self {
             workers: rng.pick(&[1, 1, 2, 2, 3, 4]),
             steps: rng.pick(&[100, 300, 600, 1000]),
@@ -118,13 +120,15 @@ impl Scenario {
             park_percent: rng.pick(&[0, 0, 20, 70]),
             auth_park_percent: rng.pick(&[0, 30, 80]),
             auth_deny_percent: rng.pick(&[0, 0, 10]),
-            commit_fail_percent: rng.pick(&[0, 0, 0, 5, 20]),
+            commit_fail_percent,
             flush_percent: rng.pick(&[100, 70, 30]),
             narrow_percent: rng.pick(&[0, 0, 30, 80]),
             retain_percent: rng.pick(&[0, 10, 40]),
             expiry_percent: rng.pick(&[0, 0, 30]),
             big_percent: rng.pick(&[0, 0, 10]),
             will_percent: rng.pick(&[0, 20, 60]),
+            // The model does not know when a delayed message is tried again whose commit failed.
+            delay_percent: if commit_fail_percent == 0 { rng.pick(&[0, 10, 30]) } else { 0 },
             weights: weights(rng),
             habits: habits(rng),
             time_step_ms: rng.pick(&[200, 2_000, 10_000]),

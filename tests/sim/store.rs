@@ -39,6 +39,8 @@ pub(crate) struct Store {
     /// Which messages were committed for which client.
     enqueued: HashMap<Uid, Vec<String>>,
     retained: HashSet<Uid>,
+    /// Delayed messages that are kept.
+    pub(crate) delayed: HashMap<MessageId, Uid>,
     /// An operation on something that was never stored.
     pub(crate) stray: Option<Op>,
     /// How often a batch with that message failed.
@@ -160,6 +162,13 @@ impl Store {
                 self.retained.extend(uid_of(message.properties()));
             }
             Op::RetainedEnd { .. } => {}
+            Op::DelayedPut(delayed) => {
+                let uid = uid_of(delayed.message.properties()).unwrap_or(Uid::MAX);
+                self.delayed.insert(delayed.id, uid);
+            }
+            Op::DelayedEnd { id } => {
+                self.delayed.remove(&id);
+            }
         }
     }
 

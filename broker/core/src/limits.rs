@@ -19,6 +19,12 @@ pub const REWRITES_MAX: usize = 100;
 /// Subscriptions that are made for each client when it connects.
 pub const AUTO_SUBSCRIBE_MAX: usize = 100;
 
+/// Delayed messages that one worker publishes in one tick; what is left is due at the next.
+pub const DELAYED_FIRED_MAX: usize = 10_000;
+
+/// When a delayed message is tried again that was due and could not be stored.
+pub const DELAYED_RETRY_SECONDS: u64 = 10;
+
 /// Bytes of the topics that one worker remembers, with their match sets.
 pub const ROUTES_BYTES_MAX: usize = 64 << 20;
 
@@ -79,6 +85,12 @@ pub struct Limits {
     pub routes_max: usize,
     /// Access decisions that one connection remembers.
     pub decisions_max: usize,
+    /// Delayed messages of one tenant.
+    pub delayed_messages_max: usize,
+    /// Bytes of those messages.
+    pub delayed_bytes_max: usize,
+    /// Seconds for which a message may be delayed.
+    pub delay_seconds_max: u32,
     /// Timers that are no use any more, before they are cleared away.
     pub timers_spare: usize,
     /// One tenant's retained messages.
@@ -105,6 +117,9 @@ impl Default for Limits {
             write_timeout_seconds: 30,
             routes_max: 100_000,
             decisions_max: 4_096,
+            delayed_messages_max: 100_000,
+            delayed_bytes_max: 64 << 20,
+            delay_seconds_max: 4_294_967,
             timers_spare: 1_024,
             retained: RetainedLimits { messages_max: 1_000_000, bytes_max: 1 << 30 },
         }

@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+use crate::hook::{ConnectionFacts, Principal};
 use crate::ids::{MessageId, PacketId, SessionId, TenantId};
 use crate::message::{QoS, SharedMessage};
+use crate::time::Millis;
 use crate::topic::TopicFilter;
 
 /// One change of durable state. A batch of them is committed, or fails, as a whole; batches of one
@@ -103,6 +105,13 @@ pub enum Op {
         /// The message.
         message: SharedMessage,
     },
+    /// A message was accepted that is to be published later.
+    DelayedPut(Box<Delayed>),
+    /// A delayed message was published, or is not to be any more.
+    DelayedEnd {
+        /// Its id.
+        id: MessageId,
+    },
     /// A retained message was cleared.
     RetainedEnd {
         /// Its tenant.
@@ -110,6 +119,25 @@ pub enum Op {
         /// Its Topic Name.
         topic: Box<str>,
     },
+}
+
+/// A message that is to be published later, with all that it needs to pass the hooks then.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Delayed {
+    /// Its id.
+    pub id: MessageId,
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// The message.
+    pub message: SharedMessage,
+    /// When it is to be published.
+    pub due: Millis,
+    /// Whether it is a Will.
+    pub is_will: bool,
+    /// Whose it is.
+    pub facts: Arc<ConnectionFacts>,
+    /// Who that was.
+    pub principal: Arc<Principal>,
 }
 
 /// A batch was not committed; nothing of it is kept.

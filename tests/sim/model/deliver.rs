@@ -44,6 +44,9 @@ impl Model {
         if let Err(why) = self.check_form(attempt, delivery) {
             return self.fail(format!("message {uid} to session {session}: {why}"));
         }
+        if self.attempts[attempt].is_will && self.by_uid[uid as usize].len() > 1 {
+            self.cover.hit("delayed message published");
+        }
         match source {
             Source::Live(from) => self.take_live(session, from, Some(delivery.qos)),
             Source::Either(from) => self.take_live(session, from, None),
@@ -247,7 +250,7 @@ impl Model {
             return Err(format!("{message:?} is not {content:?}"));
         }
         let tried = &self.attempts[attempt];
-        if tried.is_will {
+        if tried.is_will && tried.expires_at == Millis::NEVER {
             return Ok(()); // nobody but the worker knows when it was published
         }
         let remaining = remaining(self.now, tried.expires_at);
@@ -319,6 +322,7 @@ impl Model {
         let is_own = self.attempts[attempt].client == state.client
             && !self.clients[state.client].id.is_empty()
             || self.attempts[attempt].session == session;
+        let is_own = is_own && (sure || !self.attempts[attempt].is_delayed);
         state
             .subscriptions
             .iter()

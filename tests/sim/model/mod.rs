@@ -3,6 +3,7 @@
 //! What must not live here: tries, caches, queues with bounds, or anything else that is clever.
 
 mod connect;
+mod delayed;
 mod deliver;
 mod dues;
 mod exchange;
@@ -136,6 +137,8 @@ pub(crate) struct Attempt {
     client: ClientIx,
     session: SessionIx,
     is_will: bool,
+    /// Its session may be another's by the time it passed its hooks: No Local is not sure.
+    is_delayed: bool,
     packet_id: Option<PacketId>,
     qos: QoS,
     /// A repetition of a QoS 2 publish whose first outcome nobody saw.
@@ -174,6 +177,7 @@ pub(crate) struct Model {
     current: Vec<Option<SessionIx>>,
     unknown_session: Vec<bool>,
     attempts: Vec<Attempt>,
+    delayed: Vec<delayed::Delayed>,
     unsettled: Vec<AttemptIx>,
     by_uid: Vec<Vec<AttemptIx>>,
     topics: BTreeMap<String, retained::Topic>,
@@ -199,6 +203,7 @@ impl Model {
             links: Vec::new(),
             sessions: Vec::new(),
             attempts: Vec::new(),
+            delayed: Vec::new(),
             unsettled: Vec::new(),
             by_uid: Vec::new(),
             topics: BTreeMap::new(),

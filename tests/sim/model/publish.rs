@@ -125,13 +125,20 @@ impl Model {
             }
             self.links[link].exchanges.push(packet_id);
         }
-        let fate = self.judge.fate(&self.clients[client].name, AccessAction::Publish, content);
-        let expires_at = expires_at(self.now, content);
+        let (fate, expires_at) = match content.delay_seconds {
+            Some(seconds) => (self.delay(session, content, seconds), Millis::NEVER),
+            None => {
+                let name = &self.clients[client].name;
+                let fate = self.judge.fate(name, AccessAction::Publish, content);
+                (fate, expires_at(self.now, content))
+            }
+        };
         let attempt = self.attempt(Attempt {
             uid: content.uid,
             client,
             session,
             is_will: false,
+            is_delayed: false,
             packet_id,
             qos: content.qos,
             is_repetition,

@@ -55,6 +55,7 @@ impl Model {
             client,
             session,
             is_will: true,
+            is_delayed: false,
             packet_id: None,
             qos: content.qos,
             is_repetition: false,
@@ -145,6 +146,7 @@ impl Model {
 
     /// Time goes on: Wills may come due.
     pub(crate) fn on_time(&mut self) {
+        self.fire_delayed();
         for session in self.living().collect::<Vec<_>>() {
             let state = &self.sessions[session];
             if state.will.as_ref().is_some_and(|it| it.due <= self.now) {

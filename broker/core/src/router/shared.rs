@@ -8,7 +8,7 @@ use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
 
 use crate::ids::{SessionId, SessionSlot, TenantId, WorkerId};
-use crate::limits::RETAINED_PURGE_MAX;
+use crate::limits::{Limits, RETAINED_PURGE_MAX};
 use crate::message::QoS;
 use crate::retained::Retained;
 use crate::router::traffic::{Count, Traffic};
@@ -188,6 +188,8 @@ pub struct TenantShared {
     traffic: Mutex<Vec<Arc<Traffic>>>,
     connections: AtomicUsize,
     dropped: AtomicU64,
+    delayed_messages: AtomicUsize,
+    delayed_bytes: AtomicUsize,
 }
 
 impl TenantShared {
@@ -202,6 +204,8 @@ impl TenantShared {
             traffic: Mutex::default(),
             connections: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
+            delayed_messages: AtomicUsize::new(0),
+            delayed_bytes: AtomicUsize::new(0),
         }
     }
 
@@ -240,6 +244,30 @@ impl TenantShared {
     /// Messages were dropped on their way to sessions.
     pub fn add_dropped(&self, messages: u64) {
         self.dropped.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// Takes room for a delayed message; false, and nothing is taken, if there is none.
+    #[must_use]
+    pub fn reserve_delayed(&self, bytes: usize, limits: &Limits) -> bool {
+        let messages = self.delayed_messages.fetch_add(1, Ordering::Relaxed);
+        let total = self.delayed_bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        let has_room = messages < limits.delayed_messages_max && total <= limits.delayed_bytes_max;
+        if !has_room {
+            self.release_delayed(bytes);
+        }
+        has_room
+    }
+
+    /// Gives the room of a delayed message back.
+    pub fn release_delayed(&self, bytes: usize) {
+        self.delayed_messages.fetch_sub(1, Ordering::Relaxed);
+        self.delayed_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Delayed messages that wait.
+    #[must_use]
+    pub fn delayed(&self) -> usize {
+        self.delayed_messages.load(Ordering::Relaxed)
     }
 
     /// Messages that were dropped on their way to sessions.

@@ -16,6 +16,8 @@ pub struct Will {
     pub delay_seconds: u32,
     /// Message Expiry Interval, counted from the publication.
     pub expiry_seconds: Option<u32>,
+    /// How long it is kept when it is published, if its topic asks for that.
+    pub hold_seconds: Option<u32>,
 }
 
 /// A Will that waits for its delay after the connection was lost [MQTT 3.1.3.2.2].

@@ -4,16 +4,15 @@
 use std::sync::Arc;
 
 use crate::action::{Observation, Shell};
-use crate::hook::Denial;
+use crate::hook::{ConnectionFacts, Denial, Principal};
 use crate::ids::{ConnId, ConnSlot, SessionSlot, TenantId};
 use crate::reason::ReasonCode;
-use crate::router::Subscriber;
+use crate::router::{Subscriber, TenantShared};
 use crate::session::will::DelayedWill;
 use crate::store::Op;
 use crate::time::Millis;
 
 use super::access::Decisions;
-use super::connect::will_message;
 use super::{Connection, Phase, Waiter, Worker};
 
 impl<S: Shell> Worker<S> {
@@ -134,7 +133,7 @@ impl<S: Shell> Worker<S> {
             will.message.publisher = Some(publisher); // [MQTT-3.8.3-3]
             let delay = u64::from(will.delay_seconds);
             if ends || delay == 0 {
-                self.publish_will(now, slot, will_message(now, *will), shell);
+                self.publish_will(now, slot, *will, shell);
             } else if let Some(session) = self.sessions.get_mut(place) {
                 let due = now.plus_seconds(delay);
                 session.state.delayed_will =
@@ -162,6 +161,7 @@ impl<S: Shell> Worker<S> {
             self.conns.iter().filter(|(_, conn)| is_theirs(conn)).map(|(slot, _)| slot).collect();
         let mut sessions = Vec::new();
         if is_gone {
+            self.drop_delayed(tenant, principal);
             for (place, session) in &mut self.sessions {
                 let state = &session.state;
                 if state.tenant == tenant && state.principal.as_deref() == Some(principal) {
@@ -303,17 +303,30 @@ impl<S: Shell> Worker<S> {
     fn publish_delayed(
         &mut self,
         now: Millis,
-        tenant: &Arc<crate::router::TenantShared>,
+        tenant: &Arc<TenantShared>,
         delayed: DelayedWill,
         shell: &mut S,
     ) {
+        let DelayedWill { will, due: _, facts, principal } = delayed;
+        let slot = self.absent_connection(now, tenant, facts, principal);
+        self.publish_will(now, slot, *will, shell);
+    }
+
+    /// The place of a connection that is long gone, for a line in which something of it passes.
+    pub(super) fn absent_connection(
+        &mut self,
+        now: Millis,
+        tenant: &Arc<TenantShared>,
+        facts: Arc<ConnectionFacts>,
+        principal: Arc<Principal>,
+    ) -> ConnSlot {
         self.next_conn += 1;
-        let slot = self.conns.insert(Box::new(Connection {
+        self.conns.insert(Box::new(Connection {
             id: ConnId::new(self.id, self.next_conn),
             link: None,
             tenant: Arc::clone(tenant),
-            facts: delayed.facts,
-            principal: delayed.principal,
+            facts,
+            principal,
             phase: Phase::Closing,
             session: SessionSlot::default(),
             pending: None,
@@ -330,7 +343,6 @@ impl<S: Shell> Worker<S> {
             last_received: now,
             keep_alive_ms: 0,
             congested_since: None,
-        }));
-        self.publish_will(now, slot, will_message(now, *delayed.will), shell);
+        }))
     }
 }

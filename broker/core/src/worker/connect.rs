@@ -1,7 +1,6 @@
 //! CONNECT: who is it, may its Will be, which session does it get [MQTT 3.1].
 //! What must not live here: how a session moves between workers (`moves`).
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::action::{ConnAck, Observation, Proof, Reply, Shell};
@@ -14,11 +13,13 @@ use crate::message::{Message, MessageRef};
 use crate::reason::ReasonCode;
 use crate::router::Owner;
 use crate::session::SessionState;
+use crate::session::will::Will;
 use crate::store::{Op, StoreFault};
 use crate::time::Millis;
 
 use super::access::{Access, After, Decisions, Object};
 use super::commit::{self, fault_code};
+use super::delayed::{is_delayed, split};
 use super::publish::rewritten;
 use super::{Connection, FastMap, Live, Parked, ParkedFor, Phase, Session, Waiter, Worker};
 
@@ -52,10 +53,8 @@ impl<S: Shell> Worker<S> {
             session_expiry_seconds,
             receive_maximum,
         } = connect;
-        if let Some(will) = &mut will
-            && let Cow::Owned(topic) = rewritten(&self.topics, will.message.topic())
-        {
-            will.message = Message::new(MessageRef { topic: &topic, ..will.message.as_ref() });
+        if let Some(will) = &mut will {
+            self.name_will(will);
         }
         self.next_conn += 1;
         let id = ConnId::new(self.id, self.next_conn);
@@ -130,6 +129,17 @@ impl<S: Shell> Worker<S> {
         slot
     }
 
+    /// The topic of a Will, as rules and delay make it. A delay that is none stays, and is refused.
+    fn name_will(&self, will: &mut Will) {
+        let named = will.message.topic();
+        let parts = split(named, self.limits.delay_seconds_max).ok();
+        will.hold_seconds = parts.map(|(seconds, _)| seconds);
+        let topic = rewritten(&self.topics, parts.map_or(named, |(_, topic)| topic));
+        if *topic != *named {
+            will.message = Message::new(MessageRef { topic: &topic, ..will.message.as_ref() });
+        }
+    }
+
     const fn granted_keep_alive(&self, asked: u16) -> u16 {
         let most = self.limits.keep_alive_seconds_max;
         if most > 0 && (asked == 0 || asked > most) { most } else { asked }
@@ -202,7 +212,8 @@ impl<S: Shell> Worker<S> {
         let Some(will) = conn.will.take() else {
             return self.attach(now, slot, shell);
         };
-        if crate::topic::check_topic_name(will.message.topic()).is_err() {
+        let topic = will.message.topic();
+        if crate::topic::check_topic_name(topic).is_err() || is_delayed(topic) {
             if !conn.facts.version.is_v5() {
                 // Not one of the refusals that 3.1.1 has a code for [MQTT-3.2.2-6].
                 return self.close_connection(now, slot, None, false, shell);
@@ -491,12 +502,4 @@ impl<S: Shell> Worker<S> {
         shell.set_reading(&link, true);
         self.auto_subscribe(now, slot, shell);
     }
-}
-
-/// A Will as it is published: its expiry begins to count.
-pub(super) fn will_message(now: Millis, will: crate::session::will::Will) -> Message {
-    let mut message = will.message;
-    message.expires_at =
-        will.expiry_seconds.map_or(Millis::NEVER, |seconds| now.plus_seconds(u64::from(seconds)));
-    message
 }

@@ -8,7 +8,9 @@ use crate::ids::{MessageId, PacketId};
 use crate::message::{Message, QoS, SharedMessage};
 use crate::router::MatchSet;
 use crate::store::StoreFault;
+use crate::time::Millis;
 
+use super::delayed::Ticket;
 use super::publish::Acknowledgement;
 
 /// A publish that could not pass at once.
@@ -22,6 +24,10 @@ pub(super) struct Entry {
     pub(super) acknowledge: QoS,
     /// Whether it is a Will.
     pub(super) is_will: bool,
+    /// When it is to be published, if it asks for a delay: until then it is kept.
+    pub(super) due: Option<Millis>,
+    /// What the store keeps of it, of a message that is or was delayed.
+    pub(super) ticket: Option<Ticket>,
     /// Bytes that count against the line's bound.
     pub(super) bytes: usize,
     /// How far it is.
@@ -69,7 +75,16 @@ impl Entry {
     pub(super) fn of(message: SharedMessage, (packet_id, acknowledge): Acknowledgement) -> Self {
         let bytes = message.size();
         let stage = Stage::Hooks(Hooks::Authorize);
-        Self { message, packet_id, acknowledge, is_will: false, bytes, stage }
+        Self {
+            message,
+            packet_id,
+            acknowledge,
+            is_will: false,
+            due: None,
+            ticket: None,
+            bytes,
+            stage,
+        }
     }
 
     /// What it is acknowledged by.

@@ -54,14 +54,15 @@ impl<S: Shell> Worker<S> {
         Ok(route)
     }
 
-    /// Asks `authorize`, `on-publish` and `authorize` again, from where `hooks` says.
+    /// Asks `authorize`, `on-publish` and `authorize` again, from where `hooks` says. Of a message
+    /// that is to be published later only whether it may be.
     #[expect(clippy::too_many_arguments, reason = "one walk of one message, read top down")]
     pub(super) fn ask_hooks(
         &mut self,
         now: Millis,
         slot: ConnSlot,
         (message, mut route): (MessageRef<'_>, RouteRef),
-        is_will: bool,
+        (is_will, is_delayed): (bool, bool),
         mut hooks: Hooks,
         mut late: Late,
         shell: &mut S,
@@ -106,7 +107,9 @@ impl<S: Shell> Worker<S> {
             };
             let object = Object::Message(action, current);
             match self.authorize(now, slot, object, Some(route), after, shell) {
-                Access::Allow(_) if again => return Outcome::Accepted(route, changed),
+                Access::Allow(_) if again || is_delayed => {
+                    return Outcome::Accepted(route, changed);
+                }
                 Access::Allow(_) => {}
                 Access::Deny(denial, _) => return Outcome::Refused(denial),
                 Access::Parked(_, step) if again => {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::action::Shell;
 use crate::hook::{Denial, HookAnswer};
 use crate::ids::ConnSlot;
-use crate::message::{Message, QoS};
+use crate::message::QoS;
+use crate::session::will::Will;
 use crate::store::StoreFault;
 use crate::time::Millis;
 
@@ -17,15 +18,15 @@ use super::hooks::{Late, Outcome};
 use super::publish::Refusal;
 
 impl<S: Shell> Worker<S> {
-    /// Publishes a Will, behind everything that its connection sent.
-    pub(super) fn publish_will(
-        &mut self,
-        now: Millis,
-        slot: ConnSlot,
-        message: Message,
-        shell: &mut S,
-    ) {
-        self.wait_in_line(slot, Entry::new(message, (None, QoS::AtMostOnce), true), shell);
+    /// Publishes a Will, behind everything that its connection sent. Its expiry begins to count.
+    pub(super) fn publish_will(&mut self, now: Millis, slot: ConnSlot, will: Will, shell: &mut S) {
+        let due = will.hold_seconds.map(|seconds| now.plus_seconds(u64::from(seconds)));
+        let expiry = will.expiry_seconds.map(u64::from);
+        let mut message = will.message;
+        message.expires_at =
+            expiry.map_or(Millis::NEVER, |seconds| due.unwrap_or(now).plus_seconds(seconds));
+        let entry = Entry::new(message, (None, QoS::AtMostOnce), true);
+        self.wait_in_line(slot, Entry { due, ..entry }, shell);
         self.advance_line(now, slot, None, shell);
     }
 
@@ -120,19 +121,40 @@ impl<S: Shell> Worker<S> {
             return false;
         }
         let (message, is_will) = (Arc::clone(&entry.message), entry.is_will);
+        let due = entry.due;
         let acknowledgement = entry.acknowledgement();
         let outcome = match self.route(slot, message.topic(), hint, shell) {
             Ok(route) => {
                 let passing = (message.as_ref().as_ref(), route);
-                self.ask_hooks(now, slot, passing, is_will, hooks, late, shell)
+                let kind = (is_will, due.is_some());
+                self.ask_hooks(now, slot, passing, kind, hooks, late, shell)
             }
             Err(code) => Outcome::Refused(Denial::new(code)),
         };
+        let mut ticket = None;
         let (stage, changed) = match outcome {
             Outcome::Parked(hooks, changed) => (Stage::Hooks(hooks), changed.map(Arc::new)),
             Outcome::Refused(denial) => {
                 self.report_denial(slot, message.topic(), &denial, shell);
                 (Stage::Refused(denial), None)
+            }
+            Outcome::Accepted(..) if let Some(due) = due => {
+                match self.keep_delayed(slot, &message, due, is_will) {
+                    Ok(kept) => {
+                        ticket = Some(kept);
+                        let waits = message.qos > QoS::AtMostOnce;
+                        if waits {
+                            self.store_inbound(slot, acknowledgement);
+                            self.commits.after_open(After::Publish { conn: slot, number });
+                        }
+                        let (set, committed) = (Arc::default(), (!waits).then_some(Ok(())));
+                        (Stage::Accepted { set, id: None, committed }, None)
+                    }
+                    Err(denial) => {
+                        self.report_denial(slot, message.topic(), &denial, shell);
+                        (Stage::Refused(denial), None)
+                    }
+                }
             }
             Outcome::Accepted(route, changed) => {
                 let set = self.routes.get(route).map(|route| Arc::clone(&route.set));
@@ -155,6 +177,7 @@ impl<S: Shell> Worker<S> {
         let is_decided = !matches!(stage, Stage::Hooks(_));
         if let Some(entry) = conn.line.get_mut(number) {
             entry.stage = stage;
+            entry.ticket = entry.ticket.or(ticket);
             if let Some(changed) = changed {
                 entry.message = changed;
             }
@@ -182,12 +205,27 @@ impl<S: Shell> Worker<S> {
             conn.unacknowledged_qos1 -= 1;
         }
         let acknowledgement = entry.acknowledgement();
+        let (due, is_will, ticket) = (entry.due, entry.is_will, entry.ticket);
         let outcome = match entry.stage {
             Stage::Hooks(_) | Stage::Accepted { committed: None, .. } => return false,
+            // Nobody would send it again.
+            Stage::Accepted { committed: Some(Err(_)), .. }
+                if due.is_none() && ticket.is_some() =>
+            {
+                self.schedule_again(now, slot, entry);
+                return true;
+            }
             Stage::Accepted { committed: Some(Err(fault)), .. } => {
+                if let Some(ticket) = ticket {
+                    self.forget_delayed(slot, ticket);
+                }
                 let denial = Denial::new(fault_code(fault));
                 self.report_denial(slot, entry.message.topic(), &denial, shell);
                 Err(Refusal { denial, is_fault: true })
+            }
+            Stage::Accepted { .. } if let (Some(due), Some(ticket)) = (due, ticket) => {
+                self.schedule(slot, entry.message, due, is_will, ticket);
+                Ok(1) // whoever gets it then
             }
             Stage::Accepted { set, id, committed: Some(Ok(())) } => {
                 let message = entry.message.as_ref().as_ref();
@@ -196,6 +234,9 @@ impl<S: Shell> Worker<S> {
             }
             Stage::Refused(denial) => Err(Refusal { is_fault: denial.code.is_fault(), denial }),
         };
+        if let (Some(ticket), None) = (ticket, due) {
+            self.end_delayed(slot, ticket);
+        }
         self.acknowledge(now, slot, acknowledgement, outcome, shell);
         true
     }

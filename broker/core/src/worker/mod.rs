@@ -6,6 +6,7 @@ pub mod auto_subscribe;
 mod close;
 mod commit;
 mod connect;
+mod delayed;
 mod deliver;
 mod entry;
 mod exchange;
@@ -44,6 +45,7 @@ use access::Decisions;
 use auto_subscribe::AutoSubscribe;
 use commit::Commits;
 use connect::PendingConnect;
+use delayed::Delayed;
 use entry::Entry;
 use exchange::Exchange;
 use moves::Arriving;
@@ -118,6 +120,7 @@ pub struct Worker<S: Shell> {
     fences: FastMap<SessionSlot, moves::Leaving>,
     timers: BinaryHeap<Reverse<(Millis, SessionSlot)>>,
     commits: Commits,
+    delayed: Delayed,
     next_token: u64,
     next_conn: u64,
     next_session: u64,
@@ -257,6 +260,7 @@ impl<S: Shell> Worker<S> {
             fences: FastMap::default(),
             timers: BinaryHeap::new(),
             commits: Commits::default(),
+            delayed: Delayed::default(),
             next_token: 0,
             next_conn: 0,
             next_session: 0,
@@ -477,6 +481,7 @@ impl<S: Shell> Worker<S> {
             self.timers.pop();
             self.handle_due(now, slot, shell);
         }
+        self.fire_delayed(now, shell);
     }
 
     /// Drops timers of sessions that were taken up again, when they are most of all timers.

@@ -16,6 +16,7 @@ use crate::store::Op;
 use crate::time::Millis;
 
 use super::commit::After;
+use super::delayed::is_delayed;
 use super::entry::{Entry, Hooks, Stage};
 use super::hooks::{Late, Outcome};
 use super::{TopicSettings, Worker};
@@ -58,6 +59,9 @@ impl<S: Shell> Worker<S> {
         publish: &Publish<'_>,
         shell: &mut S,
     ) {
+        if is_delayed(publish.topic) {
+            return self.take_delayed(now, slot, publish, shell);
+        }
         if self.topics.rewrites.is_none() {
             return self.take_publish(now, slot, publish, shell);
         }
@@ -103,7 +107,8 @@ impl<S: Shell> Worker<S> {
             return self.advance_line(now, slot, None, shell);
         }
         let start = Hooks::Authorize;
-        match self.ask_hooks(now, slot, (message, route), false, start, Late::None, shell) {
+        match self.ask_hooks(now, slot, (message, route), (false, false), start, Late::None, shell)
+        {
             Outcome::Accepted(route, changed) => {
                 let passing = changed.as_ref().map_or(message, Message::as_ref);
                 self.pass(now, slot, passing, route, acknowledgement, shell);
@@ -149,7 +154,7 @@ impl<S: Shell> Worker<S> {
     }
 
     /// Takes a QoS 1 or 2 publish in, unless it is a duplicate or one too many.
-    fn admit(
+    pub(super) fn admit(
         &mut self,
         now: Millis,
         slot: ConnSlot,
@@ -258,7 +263,13 @@ impl<S: Shell> Worker<S> {
         if message.retain {
             self.store_retained(slot, message);
         }
-        if acknowledge == QoS::ExactlyOnce
+        self.store_inbound(slot, (packet_id, acknowledge));
+        id
+    }
+
+    /// Puts into the open batch that a QoS 2 publish was taken over.
+    pub(super) fn store_inbound(&mut self, slot: ConnSlot, (packet_id, qos): Acknowledgement) {
+        if qos == QoS::ExactlyOnce
             && let Some(packet_id) = packet_id
             && let Some(conn) = self.conns.get(slot)
             && let Some(session) = self.sessions.get(conn.session)
@@ -266,7 +277,6 @@ impl<S: Shell> Worker<S> {
         {
             self.commits.push(Op::InboundPut { session: session.state.id, packet_id });
         }
-        id
     }
 
     /// Puts a stored message's receivers into the open batch.

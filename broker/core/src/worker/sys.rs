@@ -112,6 +112,6 @@ fn values(tenant: &TenantShared, uptime_seconds: u64) -> [(&'static str, String)
         ("messages/dropped", tenant.dropped().to_string()),
         ("subscriptions/count", tenant.subscriptions().to_string()),
         ("retained messages/count", tenant.retained().len().to_string()),
-        ("retained messages/bytes", tenant.retained().bytes().to_string()),
+        ("delayed messages/count", tenant.delayed().to_string()),
     ]
 }

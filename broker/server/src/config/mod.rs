@@ -133,6 +133,12 @@ pub(crate) struct Limits {
     pub connect_timeout_seconds: u16,
     /// A client that takes nothing for this long while bytes wait for it is cut.
     pub write_timeout_seconds: u16,
+    /// Messages that wait to be published later (`$delayed/SECONDS/TOPIC`); 0: none may.
+    pub delayed_messages_max: u32,
+    /// Bytes of those.
+    pub delayed_bytes_max: u64,
+    /// A longer delay is refused.
+    pub delay_seconds_max: u32,
     /// Retained messages.
     pub retained_messages_max: u32,
     /// Bytes of retained messages, topics included.
@@ -153,6 +159,9 @@ impl Default for Limits {
             keep_alive_seconds_max: 0,
             connect_timeout_seconds: 10,
             write_timeout_seconds: 30,
+            delayed_messages_max: 100_000,
+            delayed_bytes_max: 64 << 20,
+            delay_seconds_max: 4_294_967,
             retained_messages_max: 1_000_000,
             retained_bytes_max: 1 << 30,
         }
@@ -175,6 +184,9 @@ impl Limits {
             keep_alive_seconds_max: self.keep_alive_seconds_max,
             exchange_timeout_seconds: self.connect_timeout_seconds.into(),
             write_timeout_seconds: self.write_timeout_seconds.into(),
+            delayed_messages_max: size(self.delayed_messages_max.into()),
+            delayed_bytes_max: size(self.delayed_bytes_max),
+            delay_seconds_max: self.delay_seconds_max,
             retained: RetainedLimits {
                 messages_max: size(self.retained_messages_max.into()),
                 bytes_max: size(self.retained_bytes_max),

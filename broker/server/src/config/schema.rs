@@ -384,6 +384,9 @@ fn limits(mut section: Reader<'_>) -> Limits {
         subscriptions_max: 1..=10_000_000;
         session_expiry_seconds_max: 0..=u32::MAX;
         keep_alive_seconds_max: 0..=u16::MAX;
+        delayed_messages_max: 0..=10_000_000;
+        delayed_bytes_max: 0..=1 << 40;
+        delay_seconds_max: 0..=4_294_967;
         retained_messages_max: 0..=u32::MAX;
         retained_bytes_max: 0..=1 << 44;
         inflight_max: 1..=u16::MAX;

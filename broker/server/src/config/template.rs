@@ -36,6 +36,9 @@ fn limits() -> String {
         keep_alive_seconds_max "0: what the client asks for"
         connect_timeout_seconds ""
         write_timeout_seconds ""
+        delayed_messages_max "waiting as $delayed/SECONDS/TOPIC; 0: none may"
+        delayed_bytes_max ""
+        delay_seconds_max ""
         retained_messages_max ""
         retained_bytes_max ""
     };

@@ -354,7 +354,12 @@ pub(crate) fn connect(
                     expires_at: Millis::NEVER,
                     publisher: None,
                 };
-                Will { message: Message::new(message), delay_seconds: 0, expiry_seconds: None }
+                Will {
+                    message: Message::new(message),
+                    delay_seconds: 0,
+                    expiry_seconds: None,
+                    hold_seconds: None,
+                }
             });
             let username = connect.username.as_deref();
             let connect = Connect {
@@ -461,5 +466,6 @@ fn will_v5(will: &v5::codec::LastWill) -> Result<Will, ReasonCode> {
         message: Message::new(message),
         delay_seconds: will.will_delay_interval_sec.unwrap_or(0),
         expiry_seconds: will.message_expiry_interval.map(std::num::NonZeroU32::get),
+        hold_seconds: None,
     })
 }
