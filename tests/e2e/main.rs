@@ -24,6 +24,7 @@ mod malformed;
 mod pipelining;
 mod plugin_faults;
 mod plugins;
+mod pressure;
 mod proxy;
 mod publish_qos0;
 mod publish_qos1;

@@ -2,7 +2,7 @@
 //! What must not live here: the run itself.
 
 use wasmqtt_core::action::AccessStep;
-use wasmqtt_core::limits::{Limits, RetainedLimits};
+use wasmqtt_core::limits::{Limits, QueuePolicy, RetainedLimits};
 use wasmqtt_core::reason::Version;
 
 use crate::hooks::Judge;
@@ -53,6 +53,7 @@ pub(crate) struct Weights {
     pub(crate) settle: u32,
     pub(crate) late: u32,
     pub(crate) kick: u32,
+    pub(crate) replay: u32,
 }
 
 /// What a client does, relative to its other actions.
@@ -167,6 +168,14 @@ fn limits(rng: &mut Rng) -> Limits {
         receive_maximum: rng.pick(&[1, 3, 10, 20]),
         queue_messages_max: rng.pick(&[2, 5, 1000, 1000]),
         queue_bytes_max: rng.pick(&[500, 1 << 20, 1 << 20]),
+        queue_policy: rng.pick(&[
+            QueuePolicy::DropOldest,
+            QueuePolicy::DropNewest,
+            QueuePolicy::Disconnect,
+        ]),
+        replay_messages_max: rng.pick(&[1, 2, 100]),
+        replay_bytes_max: rng.pick(&[1, 300, 1 << 20]),
+        replay_places_max: rng.pick(&[1, 3, 1000]),
         line_messages_max: rng.pick(&[2, 4, 100]),
         line_bytes_max: rng.pick(&[400, 1 << 20]),
         subscribes_pending_max: rng.pick(&[1, 2, 16]),
@@ -199,6 +208,7 @@ fn weights(rng: &mut Rng) -> Weights {
         settle: rng.pick(&[0, 1, 3]),
         late: rng.pick(&[0, 1, 2]),
         kick: u32::from(rng.chance(10)),
+        replay: rng.pick(&slow),
     }
 }
 

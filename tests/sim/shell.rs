@@ -226,6 +226,9 @@ impl Shell for SimShell {
                 if state.outbound.queued() > 0 {
                     self.model.cover.hit("session moved with messages queued");
                 }
+                if !state.replays.is_empty() {
+                    self.model.cover.hit("session moved amid a replay");
+                }
                 if !state.inbound.is_empty() {
                     self.model.cover.hit("session moved with received set");
                 }
@@ -316,9 +319,9 @@ impl Shell for SimShell {
     }
 
     fn observe(&mut self, observation: Observation<'_>) {
-        if let Observation::Dropped { client_id, topic, code } = observation {
-            trace!(self, "  dropped for {client_id}: {topic} {code:?}");
-            self.model.on_dropped(client_id, topic, code);
+        if let Observation::Dropped { client_id, topic, reason } = observation {
+            trace!(self, "  dropped for {client_id}: {topic} {reason:?}");
+            self.model.on_dropped(client_id, topic, reason);
         }
     }
 }

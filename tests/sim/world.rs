@@ -102,7 +102,7 @@ impl World {
 
     fn step(&mut self) {
         let weights = self.shell.scenario.weights.clone();
-        let kinds: [(u32, fn(&mut Self)); 13] = [
+        let kinds: [(u32, fn(&mut Self)); 14] = [
             (weights.act, Self::act),
             (weights.read, Self::read),
             (weights.hand, Self::hand_some),
@@ -116,6 +116,7 @@ impl World {
             (weights.settle, Self::settle),
             (weights.late, Self::late),
             (weights.kick, Self::kick),
+            (weights.replay, Self::replay),
         ];
         let total: u32 = kinds.iter().map(|(weight, _)| weight).sum();
         let mut dice = self.shell.rng.below(total as usize) as u32;
@@ -273,6 +274,17 @@ impl World {
         self.handle(worker, Event::Persisted(batch, result));
     }
 
+    /// Has a worker go on with retained messages.
+    fn replay(&mut self) {
+        let Some(worker) = self.workers.iter().position(Worker::is_replaying) else {
+            return;
+        };
+        self.shell.model.cover.hit("replay goes on");
+        trace!(self.shell, "{} worker {worker} goes on replaying", self.shell.model.step + 1);
+        self.begin(worker);
+        self.handle(worker, Event::Replay);
+    }
+
     fn writable(&mut self) {
         let Some(link) = self.pick_link(Self::is_writable) else {
             return;
@@ -374,6 +386,8 @@ impl World {
                 self.answer_store();
             } else if let Some(link) = self.pick_link(Self::is_writable) {
                 self.hand_writable(link);
+            } else if self.workers.iter().any(Worker::is_replaying) {
+                self.replay();
             } else {
                 return;
             }

@@ -11,7 +11,7 @@ use crate::hook::{
 };
 use crate::ids::{BatchId, ConnId, ConnSlot, HookToken, PacketId, TenantId, WorkerId};
 use crate::message::{MessageRef, QoS};
-use crate::reason::ReasonCode;
+use crate::reason::{DropReason, ReasonCode};
 use crate::store::Op;
 
 /// A PUBLISH towards a client.
@@ -159,14 +159,29 @@ pub enum Observation<'a> {
         /// Why.
         code: ReasonCode,
     },
-    /// A message did not fit a session's queue, or was too large for its client.
+    /// A message never reaches a session's client.
     Dropped {
         /// The receiver.
         client_id: &'a str,
         /// Its Topic Name.
         topic: &'a str,
         /// Why.
-        code: ReasonCode,
+        reason: DropReason,
+    },
+    /// A session's queue is full: the first message is lost since it was empty, or since its
+    /// client connected.
+    QueueOverflows {
+        /// The receiver.
+        client_id: &'a str,
+        /// Why that message is lost.
+        reason: DropReason,
+    },
+    /// A queue that was full is empty again.
+    QueueRecovered {
+        /// The receiver.
+        client_id: &'a str,
+        /// Messages that were lost.
+        messages: u64,
     },
 }
 

@@ -169,6 +169,9 @@ pub enum Event<'a> {
     Persisted(BatchId, Result<(), StoreFault>),
     /// Mail from a worker.
     Mail(Mail),
+    /// Go on with retained messages for new subscriptions. To be given, after other events, as
+    /// long as the worker is replaying.
+    Replay,
     /// Time passed: keep alive, expiry and delayed wills are looked at.
     Tick {
         /// Seconds since 1970-01-01T00:00:00Z, for credentials that expire.

@@ -48,6 +48,21 @@ pub struct RetainedLimits {
     pub bytes_max: usize,
 }
 
+/// Which QoS 1 or 2 message gives way when a session's queue is full. Messages of QoS 0 give way
+/// before any of them, whatever this says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum QueuePolicy {
+    /// The one that waited longest. The default: a client that comes back, or reads again, learns
+    /// how things are rather than how they were, and what waited longest is the likeliest to be
+    /// out of date.
+    #[default]
+    DropOldest,
+    /// The one that came last: what waits already keeps its place.
+    DropNewest,
+    /// The one that came last, and the client is disconnected with 0x97 if it is connected.
+    Disconnect,
+}
+
 /// Bounds of one worker and of what it holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Limits {
@@ -65,6 +80,14 @@ pub struct Limits {
     pub queue_messages_max: usize,
     /// Bytes of those messages.
     pub queue_bytes_max: usize,
+    /// What happens when a session's queue is full.
+    pub queue_policy: QueuePolicy,
+    /// Retained messages that a new subscription gets before others have their turn.
+    pub replay_messages_max: usize,
+    /// Bytes of those messages.
+    pub replay_bytes_max: usize,
+    /// Topic levels that are looked at for them.
+    pub replay_places_max: usize,
     /// Publishes of one connection that wait for a hook or a commit; beyond it reading pauses.
     pub line_messages_max: usize,
     /// Bytes of those publishes; beyond it reading pauses.
@@ -107,6 +130,10 @@ impl Default for Limits {
             topic_aliases_max: 16,
             queue_messages_max: 100_000,
             queue_bytes_max: 16 << 20,
+            queue_policy: QueuePolicy::DropOldest,
+            replay_messages_max: 128,
+            replay_bytes_max: 64 << 10,
+            replay_places_max: 4_096,
             line_messages_max: 256,
             line_bytes_max: 1 << 20,
             subscribes_pending_max: 16,

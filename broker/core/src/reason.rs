@@ -199,6 +199,46 @@ impl ReasonCode {
     }
 }
 
+/// Why a message never reached a session's client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum DropReason {
+    /// Its Message Expiry Interval passed while it waited [MQTT-3.3.2-5].
+    Expired,
+    /// It is longer than the client's Maximum Packet Size [MQTT-3.1.2-25].
+    TooLarge,
+    /// QoS 0: the client does not read, and its queue is full or its connection is gone.
+    SlowReader,
+    /// QoS 1 or 2: as many messages wait for the session as may.
+    QueueMessages,
+    /// QoS 1 or 2: as many bytes wait for the session as may.
+    QueueBytes,
+}
+
+impl DropReason {
+    /// All of them, each at the place of its number.
+    pub const ALL: [Self; 5] =
+        [Self::Expired, Self::TooLarge, Self::SlowReader, Self::QueueMessages, Self::QueueBytes];
+
+    /// Whether the message was QoS 1 or 2 and gave way to a bound of the broker's.
+    #[must_use]
+    pub const fn is_by_policy(self) -> bool {
+        matches!(self, Self::QueueMessages | Self::QueueBytes)
+    }
+
+    /// For people.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::TooLarge => "larger than the client takes",
+            Self::SlowReader => "QoS 0 to a client that does not read",
+            Self::QueueMessages => "too many messages wait for the session",
+            Self::QueueBytes => "too many bytes wait for the session",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::ReasonCode;

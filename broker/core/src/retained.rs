@@ -1,16 +1,18 @@
 //! The retained messages of one tenant, by topic.
 //! What must not live here: when a message is retained, and who gets it.
 
+mod replay;
+
+pub use replay::{Cursor, Room};
+
 use std::collections::BTreeSet;
 use std::fmt;
 
-use smallvec::SmallVec;
-
-use crate::limits::{RetainedLimits, TOPIC_LEVELS_MAX};
-use crate::message::{Message, SharedMessage};
+use crate::limits::RetainedLimits;
+use crate::message::SharedMessage;
 use crate::time::Millis;
-use crate::topic::trie::{LevelTrie, Name, NodeId, ROOT};
-use crate::topic::{TopicFilter, is_dollar, levels};
+use crate::topic::levels;
+use crate::topic::trie::{LevelTrie, NodeId, ROOT};
 
 /// Why a message is not retained. What was retained for its topic before still is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -33,11 +35,27 @@ pub enum RetainedError {
 /// it matches (and, for `+` before other levels, the siblings that it tries).
 #[derive(Default)]
 pub struct Retained {
-    topics: LevelTrie<Option<SharedMessage>>,
+    topics: LevelTrie<Place>,
+    /// The age of the newest node. Siblings stand in the order of their ages.
+    age: u64,
     /// Messages that expire at all.
     expiring: BTreeSet<(Millis, NodeId)>,
     messages: usize,
     bytes: usize,
+}
+
+/// A path of levels.
+#[derive(Default)]
+struct Place {
+    message: Option<SharedMessage>,
+    /// When it was made, in changes since the beginning; 0: not yet.
+    age: u64,
+}
+
+impl Place {
+    const fn is_empty(&self) -> bool {
+        self.message.is_none()
+    }
 }
 
 impl Retained {
@@ -60,14 +78,25 @@ impl Retained {
             return Err(RetainedError::Bytes { bytes_max });
         }
         let node = self.topics.insert(levels(message.topic()));
+        self.date(node);
         self.take(node);
         if message.expires_at != Millis::NEVER {
             self.expiring.insert((message.expires_at, node));
         }
         self.messages += 1;
         self.bytes = bytes;
-        *self.topics.value_mut(node) = Some(message);
+        self.topics.value_mut(node).message = Some(message);
         Ok(())
+    }
+
+    /// Gives an age to those of a path that have none: they were made just now.
+    fn date(&mut self, node: NodeId) {
+        self.age += 1;
+        let mut at = node;
+        while at != ROOT && self.topics.value(at).age == 0 {
+            self.topics.value_mut(at).age = self.age;
+            at = self.topics.parent(at);
+        }
     }
 
     /// Ends the retention of a topic's message [MQTT-3.3.1-6]; whether there was one.
@@ -78,37 +107,12 @@ impl Retained {
     /// The message of a topic, also if it is expired.
     #[must_use]
     pub fn get(&self, topic: &str) -> Option<&SharedMessage> {
-        self.topics.value(self.topics.find(levels(topic))?).as_ref()
-    }
-
-    /// Calls `found` with every message whose topic the filter matches and that is not expired.
-    pub fn for_each_match(
-        &self,
-        filter: &TopicFilter,
-        now: Millis,
-        mut found: impl FnMut(&SharedMessage),
-    ) {
-        let mut wanted = Wanted::new();
-        for text in filter.levels() {
-            wanted.push(match text {
-                "+" => WantedLevel::Any,
-                "#" => WantedLevel::Rest,
-                text => match self.topics.name(text) {
-                    Some(name) => WantedLevel::Named(name),
-                    None => return,
-                },
-            });
-        }
-        self.walk(ROOT, &wanted, &mut |message: &SharedMessage| {
-            if !is_expired(message, now) {
-                found(message);
-            }
-        });
+        self.topics.value(self.topics.find(levels(topic))?).message.as_ref()
     }
 
     /// Every message, also those that are expired; topics with a common parent come together.
     pub fn iter(&self) -> impl Iterator<Item = &SharedMessage> {
-        self.topics.subtree(ROOT).filter_map(|node| self.topics.value(node).as_ref())
+        self.topics.subtree(ROOT).filter_map(|node| self.topics.value(node).message.as_ref())
     }
 
     /// Drops messages that are expired, those first that expired first, `at_most` so many; how
@@ -141,54 +145,14 @@ impl Retained {
         self.bytes
     }
 
-    fn walk(&self, node: NodeId, wanted: &[WantedLevel], found: &mut impl FnMut(&SharedMessage)) {
-        match wanted {
-            [] => self.report(node, found),
-            [WantedLevel::Rest, ..] if node == ROOT => {
-                let tops = self.topics.children(ROOT).filter(|child| !self.is_dollar(*child));
-                for node in tops.flat_map(|top| self.topics.subtree(top)) {
-                    self.report(node, found);
-                }
-            }
-            [WantedLevel::Rest, ..] => {
-                for node in self.topics.subtree(node) {
-                    self.report(node, found);
-                }
-            }
-            [WantedLevel::Named(name), rest @ ..] => {
-                if let Some(child) = self.topics.child(node, *name) {
-                    self.walk(child, rest, found);
-                }
-            }
-            [WantedLevel::Any, rest @ ..] => {
-                for child in self.topics.children(node) {
-                    // [MQTT-4.7.2-1]
-                    if node != ROOT || !self.is_dollar(child) {
-                        self.walk(child, rest, found);
-                    }
-                }
-            }
-        }
-    }
-
-    fn report(&self, node: NodeId, found: &mut impl FnMut(&SharedMessage)) {
-        if let Some(message) = self.topics.value(node) {
-            found(message);
-        }
-    }
-
-    fn is_dollar(&self, node: NodeId) -> bool {
-        self.topics.text(node).is_some_and(is_dollar)
-    }
-
     fn remove(&mut self, node: NodeId) -> bool {
         let was_there = self.take(node);
-        self.topics.prune(node, Option::is_none);
+        self.topics.prune(node, Place::is_empty);
         was_there
     }
 
     fn take(&mut self, node: NodeId) -> bool {
-        let Some(old) = self.topics.value_mut(node).take() else {
+        let Some(old) = self.topics.value_mut(node).message.take() else {
             return false;
         };
         self.expiring.remove(&(old.expires_at, node));
@@ -205,20 +169,6 @@ impl fmt::Debug for Retained {
             .field("bytes", &self.bytes)
             .finish_non_exhaustive()
     }
-}
-
-/// A filter's levels with their texts looked up.
-type Wanted = SmallVec<[WantedLevel; TOPIC_LEVELS_MAX]>;
-
-#[derive(Clone, Copy)]
-enum WantedLevel {
-    Named(Name),
-    Any,
-    Rest,
-}
-
-fn is_expired(message: &Message, now: Millis) -> bool {
-    message.expires_at != Millis::NEVER && message.expires_at <= now
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use wasmqtt_core::access::RuleSet;
 use wasmqtt_core::ids::{TenantId, WorkerId};
+use wasmqtt_core::reason::DropReason;
 use wasmqtt_core::router::Shared;
 use wasmqtt_host::manifest::Hook;
 use wasmqtt_store::Authenticator;
@@ -401,10 +402,7 @@ impl Live for LiveBroker {
         for status in self.ask(Letter::Status) {
             sum.connections += status.connections;
             sum.sessions += status.sessions;
-            sum.counters.messages_received += status.counters.messages_received;
-            sum.counters.messages_sent += status.counters.messages_sent;
-            sum.counters.messages_dropped += status.counters.messages_dropped;
-            sum.counters.denied += status.counters.denied;
+            sum.counters += status.counters;
         }
         let counters = [
             ("connections", sum.connections as u64),
@@ -412,16 +410,31 @@ impl Live for LiveBroker {
             ("messages_received", sum.counters.messages_received),
             ("messages_sent", sum.counters.messages_sent),
             ("messages_dropped", sum.counters.messages_dropped),
+            ("dropped_acknowledged", sum.counters.dropped_acknowledged),
             ("denied", sum.counters.denied),
         ];
-        let named = counters.map(|(name, count)| (Cow::Borrowed(name), count));
+        let dropped = DropReason::ALL
+            .map(|reason| (dropped_counter(reason), sum.counters.dropped_by[reason as usize]));
+        let named =
+            counters.into_iter().chain(dropped).map(|(name, count)| (Cow::Borrowed(name), count));
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime_seconds: clock::now().since(self.started) / 1000,
             workers: self.workers,
             listeners: self.listeners.clone(),
-            counters: BTreeMap::from(named),
+            counters: named.collect(),
         }
+    }
+}
+
+/// What `status` calls the messages that were dropped for that reason.
+const fn dropped_counter(reason: DropReason) -> &'static str {
+    match reason {
+        DropReason::Expired => "dropped_expired",
+        DropReason::TooLarge => "dropped_too_large",
+        DropReason::SlowReader => "dropped_slow_reader",
+        DropReason::QueueMessages => "dropped_queue_messages",
+        DropReason::QueueBytes => "dropped_queue_bytes",
     }
 }

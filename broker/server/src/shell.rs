@@ -264,8 +264,15 @@ impl Shell for ServerShell {
                 "not subscribed, as [[auto_subscribe]] says: {}",
                 code.text()
             ),
-            Observation::Dropped { client_id, topic, code } => {
-                tracing::debug!(client_id, topic, reason = code.text(), "message dropped");
+            Observation::Dropped { client_id, topic, reason } => {
+                tracing::debug!(client_id, topic, reason = reason.text(), "message dropped");
+            }
+            Observation::QueueOverflows { client_id, reason } => {
+                let policy = self.limits.queue_policy;
+                tracing::warn!(client_id, reason = reason.text(), ?policy, "queue full");
+            }
+            Observation::QueueRecovered { client_id, messages } => {
+                tracing::info!(client_id, messages_dropped = messages, "queue empty again");
             }
         }
     }

@@ -174,6 +174,9 @@ impl WorkerCell {
             if shell.has_outgoing() {
                 self.writer.borrow().wake_by_ref();
             }
+            if core.is_replaying() {
+                self.mailboxes[self.id.index()].wake(); // it goes on after the mail
+            }
         });
     }
 
@@ -227,16 +230,19 @@ impl WorkerCell {
         let mailbox = &self.mailboxes[self.id.index()];
         loop {
             poll_fn(|cx| mailbox.poll_take(&mut letters, cx.waker())).await;
-            while !letters.is_empty() {
+            loop {
                 if self.handle_some(&mut letters).is_break() {
                     return;
                 }
                 self.resume();
-                if !letters.is_empty() {
+                let is_replaying = self.core.borrow().is_replaying();
+                if !letters.is_empty() || is_replaying {
                     tokio::task::yield_now().await; // the sockets' turn
                 }
+                if letters.is_empty() {
+                    break;
+                }
             }
-            self.resume();
         }
     }
 
@@ -260,6 +266,9 @@ impl WorkerCell {
                 break;
             }
             now = clock::now();
+        }
+        if self.core.borrow().is_replaying() {
+            self.handle(now, Event::Replay);
         }
         self.end_turn(now);
         if self.mailboxes[self.id.index()].handled(weight) {

@@ -145,6 +145,15 @@ impl Client {
         }
     }
 
+    /// Lets that time pass, unless something comes or the connection ends.
+    pub(crate) fn receive_nothing_for(&mut self, wait: Duration) {
+        self.stream.set_read_timeout(wait);
+        let mut chunk = [0; 1024];
+        if let Ok(count) = self.stream.read(&mut chunk) {
+            self.inbox.extend_from_slice(&chunk[..count]);
+        }
+    }
+
     /// Whether the connection lives: a ping is answered, or its end is seen.
     pub(crate) fn probe(&mut self) -> bool {
         self.try_send(PINGREQ);

@@ -59,6 +59,7 @@ impl Model {
             last_packet: self.now,
             congested: 0,
             ever_congested: false,
+            overrun: false,
             awaiting: Vec::new(),
             exchanges: Vec::new(),
             duplicates: Vec::new(),
@@ -240,9 +241,11 @@ impl Model {
             taken: Vec::new(),
             replays: Vec::new(),
             either: Vec::new(),
+            alike: std::collections::BTreeSet::new(),
             musts: Vec::new(),
             excused: Vec::new(),
             order: std::collections::BTreeMap::new(),
+            replaying: Vec::new(),
             drops: Vec::new(),
             will: None,
         });
@@ -415,6 +418,7 @@ impl Model {
                 state.awaiting.first().is_some_and(refused)
                     || !state.completes_due.is_empty()
                     || state.ever_congested
+                    || state.overrun
             }
             _ => false,
         }

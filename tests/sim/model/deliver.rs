@@ -65,9 +65,13 @@ impl Model {
         delivery: &Delivery<'_>,
         store: &Store,
     ) -> Result<Source, String> {
-        let mut replay = if delivery.retain { self.replay(session, uid, delivery) } else { None };
+        let mut replay = None;
+        if delivery.retain {
+            replay = self.replay(session, uid, delivery);
+            replay = replay.or_else(|| self.late_replay(session, uid, delivery));
+        }
         let mut live = self.live(session, uid, delivery, store);
-        if live.is_err() && self.take_back(session, uid) {
+        if live.is_err() && replay.is_none() && self.take_back(session, uid) {
             live = self.live(session, uid, delivery, store);
             if live.is_ok() && delivery.retain {
                 // The replay that was found is what the earlier delivery is taken for by now.
@@ -83,6 +87,7 @@ impl Model {
                 self.cover.hit("replay or live message, nobody can say");
                 let is_sure = self.sessions[session].replays[replay.0].is_sure;
                 self.sessions[session].either.push((from[0], replay.0));
+                self.sessions[session].alike.insert(uid);
                 Ok(if is_sure { Source::Replay(replay) } else { Source::Either(from) })
             }
             (Some(replay), Err(_)) => {
@@ -90,8 +95,23 @@ impl Model {
                 Ok(Source::Replay(replay))
             }
             (None, Ok(from)) => Ok(Source::Live(from)),
-            (None, Err(why)) => Err(why),
+            (None, Err(why)) => self.exchanged(session, uid, delivery).ok_or(why),
         }
+    }
+
+    /// A delivery takes the place of another that was taken for it, where live message and replays
+    /// look the same: there are no more of them than there may be.
+    fn exchanged(&self, session: SessionIx, uid: Uid, delivery: &Delivery<'_>) -> Option<Source> {
+        let state = &self.sessions[session];
+        if !state.alike.contains(&uid) {
+            return None;
+        }
+        let left = state.replays.iter().enumerate().find(|(_, replay)| {
+            !replay.delivered
+                && self.attempts[replay.attempt].uid == uid
+                && self.check_form(replay.attempt, delivery).is_ok()
+        });
+        left.map(|(index, replay)| Source::Replay(ReplayIx(index, replay.attempt)))
     }
 
     /// A delivery that was taken for a live message may have been a replay after all.

@@ -1,6 +1,7 @@
 //! What a session must get and has not got: excused by a full queue or an expiry, or a violation.
 //! What must not live here: why it must get it.
 
+use wasmqtt_core::limits::QueuePolicy;
 use wasmqtt_core::message::QoS;
 
 use super::{Model, SessionIx, Step};
@@ -22,10 +23,12 @@ struct Due {
 
 impl Model {
     /// Nothing is on its way. Where the client could be sent something, nothing waits for it, and
-    /// what is missing was dropped by a full queue when it came: the newest, not what waited.
+    /// what is missing was dropped by a full queue: when it came, or later where the policy is
+    /// that the oldest gives way.
     pub(super) fn settle_dues(&mut self, session: SessionIx, is_idle: bool) {
         let mut dues = self.due_replays(session, is_idle);
         dues.extend(self.due_messages(session, is_idle));
+        let is_oldest = self.limits.queue_policy == QueuePolicy::DropOldest;
         let state = &mut self.sessions[session];
         for with_twins in [false, true] {
             let is_there = |due: &Due, (at, topic): &(Step, String)| {
@@ -33,7 +36,7 @@ impl Model {
                 let mut ranges = twins.chain([(due.from, due.to)]);
                 !due.is_dropped
                     && due.topic == *topic
-                    && ranges.any(|(from, to)| (from..=to).contains(at))
+                    && ranges.any(|(from, to)| from <= *at && (is_oldest || *at <= to))
             };
             state.drops.retain(|drop| {
                 let excused = dues.iter_mut().filter(|due| is_there(due, drop));
@@ -50,6 +53,7 @@ impl Model {
         }
         if is_idle {
             state.musts.clear();
+            state.replaying.clear();
             for replay in &mut state.replays {
                 replay.is_sure = false;
             }
@@ -71,7 +75,8 @@ impl Model {
                 continue;
             }
             let is_due = match replay.qos {
-                QoS::AtMostOnce => is_open(replay.from),
+                // It may stand behind others that wait for the window.
+                QoS::AtMostOnce => is_open(replay.from) && is_idle,
                 QoS::AtLeastOnce | QoS::ExactlyOnce => is_idle,
             };
             if is_due {
@@ -82,7 +87,7 @@ impl Model {
                 let replay = Some(index);
                 let twins = Vec::new();
                 dues.push(Due { uid, topic, from, to, twins, replay, is_dropped: false });
-            } else if replay.qos == QoS::AtMostOnce {
+            } else if replay.qos == QoS::AtMostOnce && !is_open(replay.from) {
                 replay.is_sure = false;
             }
         }

@@ -16,7 +16,7 @@ mod will;
 
 pub(crate) use connect::Asked;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wasmqtt_core::ids::PacketId;
 use wasmqtt_core::limits::Limits;
@@ -83,6 +83,8 @@ pub(crate) struct LinkState {
     /// When its socket was last seen full.
     congested: Step,
     ever_congested: bool,
+    /// Its session's queue lost a message, and the policy is to disconnect.
+    overrun: bool,
     /// Publishes to acknowledge, oldest first.
     awaiting: Vec<AttemptIx>,
     /// QoS 2 publishes that were handed over on this connection and are not completed.
@@ -119,8 +121,12 @@ pub(crate) struct SessionState {
     in_flight: Vec<flight::InFlight>,
     taken: Vec<deliver::Taken>,
     replays: Vec<retained::Replay>,
+    /// Subscriptions whose retained messages may still be on their way.
+    replaying: Vec<retained::Replaying>,
     /// Deliveries that were taken for live ones, and the replays that they may have been.
     either: Vec<(AttemptIx, usize)>,
+    /// Messages of which a live copy and a replay looked the same.
+    alike: BTreeSet<Uid>,
     /// Messages that it must get, and that it need not get any more.
     musts: Vec<AttemptIx>,
     excused: Vec<Uid>,

@@ -163,7 +163,9 @@ impl Model {
         if let Fate::Pass(content) = &attempt.fate
             && content.retain
         {
-            self.topics.entry(content.topic.clone()).or_default().writes.push(index);
+            let topic = content.topic.clone();
+            self.topics.entry(topic.clone()).or_default().writes.push(index);
+            self.doubt_replays_of(&topic);
         }
         match attempt.fate {
             Fate::Pass(_) => self.cover.hit("message"),

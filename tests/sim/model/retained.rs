@@ -8,6 +8,7 @@ use wasmqtt_core::retained::Retained;
 use wasmqtt_core::store::SubscriptionOptions;
 
 use super::{AttemptIx, Model, Outcome, SessionIx, Step};
+use crate::hooks::Fate;
 use crate::packet::{Uid, uid_of};
 
 /// A topic that messages were retained for.
@@ -24,6 +25,8 @@ pub(crate) struct Topic {
 /// A retained message that a subscription calls for.
 #[derive(Debug)]
 pub(crate) struct Replay {
+    /// The subscription's, where it is known.
+    filter: Option<String>,
     pub(super) attempt: AttemptIx,
     pub(super) qos: QoS,
     identifier: u32,
@@ -37,6 +40,25 @@ impl Replay {
     /// Whether both look the same on the wire.
     pub(super) fn is_twin(&self, other: &Self) -> bool {
         (self.attempt, self.qos, self.identifier) == (other.attempt, other.qos, other.identifier)
+    }
+}
+
+/// A subscription whose retained messages come a slice at a time: what is retained meanwhile may
+/// come too.
+#[derive(Debug)]
+pub(crate) struct Replaying {
+    filter: String,
+    options: SubscriptionOptions,
+    from: Step,
+}
+
+impl Replaying {
+    fn is_of(&self, qos: QoS, identifiers: &[u32]) -> bool {
+        let has_identifier = match identifiers {
+            [] => self.options.identifier == 0,
+            ids => *ids == [self.options.identifier],
+        };
+        has_identifier && qos <= self.options.qos
     }
 }
 
@@ -92,6 +114,8 @@ impl Model {
     ) {
         let topics: Vec<String> =
             self.topics.keys().filter(|topic| super::matches(filter, topic)).cloned().collect();
+        let replaying = Replaying { filter: filter.to_owned(), options, from: handed };
+        self.sessions[session].replaying.push(replaying);
         for topic in topics {
             let candidates = self.candidates(&topic, handed, self.step);
             let is_only = candidates.len() == 1;
@@ -113,6 +137,7 @@ impl Model {
                     && content.payload.len() <= payload_bytes_max;
                 let qos = content.qos.min(options.qos);
                 let replay = Replay {
+                    filter: Some(filter.to_owned()),
                     attempt,
                     qos,
                     identifier: options.identifier,
@@ -137,16 +162,94 @@ impl Model {
             .any(|it| it.options.retain_as_published && super::matches(&it.filter, &content.topic))
     }
 
-    /// Of more retained messages than a queue holds, some are not sent.
-    pub(super) fn bound_replays(&mut self, session: SessionIx, before: usize) {
-        let replays = &self.sessions[session].replays[before..];
-        let contents = replays.iter().filter_map(|replay| self.passed(replay.attempt));
-        let bytes: usize = contents.map(|it| it.topic.len() + it.payload.len() + 200).sum();
-        let is_within =
-            replays.len() < self.limits.queue_messages_max && bytes <= self.limits.queue_bytes_max;
-        for replay in &mut self.sessions[session].replays[before..] {
-            replay.is_sure &= is_within;
+    /// Something else may be retained for a topic from here on: nobody can say which of both a
+    /// replay that goes on finds.
+    pub(super) fn doubt_replays_of(&mut self, topic: &str) {
+        let Self { attempts, sessions, .. } = self;
+        for replay in sessions.iter_mut().flat_map(|session| &mut session.replays) {
+            if let Fate::Pass(content) = &attempts[replay.attempt].fate
+                && content.topic == topic
+            {
+                replay.is_sure &= replay.delivered;
+            }
         }
+    }
+
+    /// A subscription is made anew, or removed: its replay ends or begins again.
+    pub(super) fn doubt_replays_by(&mut self, session: SessionIx, filter: &str) {
+        for replay in &mut self.sessions[session].replays {
+            if replay.filter.as_deref() == Some(filter) {
+                replay.is_sure &= replay.delivered;
+            }
+        }
+    }
+
+    /// A subscription has other options from here on, and so has the rest of its replay.
+    pub(super) fn change_replay(
+        &mut self,
+        session: SessionIx,
+        filter: &str,
+        options: SubscriptionOptions,
+    ) {
+        let replaying = &mut self.sessions[session].replaying;
+        let same = replaying.iter().filter(|it| it.filter == filter).map(|it| it.from);
+        for from in same.collect::<Vec<_>>() {
+            replaying.push(Replaying { filter: filter.to_owned(), options, from });
+        }
+    }
+
+    /// How many messages replays may still find.
+    pub(super) fn still_to_replay(&self, session: SessionIx) -> usize {
+        let found = |it: &Replaying| {
+            self.topics.keys().filter(|topic| super::matches(&it.filter, topic)).count()
+        };
+        self.sessions[session].replaying.iter().map(found).sum()
+    }
+
+    /// The replay that a delivery may be of what was retained after its subscription was
+    /// acknowledged.
+    pub(super) fn late_replay(
+        &mut self,
+        session: SessionIx,
+        uid: Uid,
+        delivery: &Delivery<'_>,
+    ) -> Option<ReplayIx> {
+        let topic = delivery.message.topic;
+        let is_it = |it: &&Replaying| {
+            it.is_of(delivery.qos, delivery.subscription_ids) && super::matches(&it.filter, topic)
+        };
+        let state = &self.sessions[session];
+        let from = state.replaying.iter().filter(is_it).map(|it| it.from).min()?;
+        let calls = state.replaying.iter().filter(is_it).count();
+        let attempt = self
+            .candidates(topic, from, self.step)
+            .into_iter()
+            .flatten()
+            .find(|attempt| self.attempts[*attempt].uid == uid)?;
+        let identifier = delivery.subscription_ids.first().copied().unwrap_or(0);
+        let twin = (attempt, delivery.qos, identifier);
+        let is_twin = |it: &&Replay| (it.attempt, it.qos, it.identifier) == twin;
+        let came = state.replays.iter().filter(is_twin).filter(|it| it.delivered);
+        let content = self.passed(attempt)?;
+        if came.filter(|it| it.from >= from).count() >= calls
+            || content.qos < delivery.qos
+            || self.check_form(attempt, delivery).is_err()
+        {
+            return None;
+        }
+        self.cover.hit("replay of what was retained meanwhile");
+        let state = &mut self.sessions[session];
+        state.replays.push(Replay {
+            filter: None,
+            attempt,
+            qos: delivery.qos,
+            identifier,
+            is_sure: false,
+            from: self.step,
+            settled: None,
+            delivered: false,
+        });
+        Some(ReplayIx(state.replays.len() - 1, attempt))
     }
 
     /// The replay that a delivery may be.
@@ -172,8 +275,42 @@ impl Model {
         Some(ReplayIx(index, replay.attempt))
     }
 
+    /// What was retained is about to be forgotten: what replays that go on may have found of it by
+    /// now, and not sent yet, is noted.
+    fn keep_late_replays(&mut self) {
+        for session in self.living().collect::<Vec<_>>() {
+            let mut found: Vec<Replay> = Vec::new();
+            for replaying in &self.sessions[session].replaying {
+                let is_it = |topic: &&String| super::matches(&replaying.filter, topic);
+                for topic in self.topics.keys().filter(is_it) {
+                    let candidates = self.candidates(topic, replaying.from, self.step);
+                    for attempt in candidates.into_iter().flatten() {
+                        let Some(content) = self.passed(attempt) else { continue };
+                        let replay = Replay {
+                            filter: Some(replaying.filter.clone()),
+                            attempt,
+                            qos: content.qos.min(replaying.options.qos),
+                            identifier: replaying.options.identifier,
+                            is_sure: false,
+                            from: self.step,
+                            settled: None,
+                            delivered: false,
+                        };
+                        let known = self.sessions[session].replays.iter().chain(&found);
+                        let open = known.filter(|it| !it.delivered && it.is_twin(&replay));
+                        if open.count() < self.sessions[session].replaying.len() {
+                            found.push(replay);
+                        }
+                    }
+                }
+            }
+            self.sessions[session].replays.extend(found);
+        }
+    }
+
     /// Nothing is on its way: what is retained is one of the candidates, and the base from here on.
     pub(super) fn settle_retained(&mut self, retained: &Retained) {
+        self.keep_late_replays();
         let topics: Vec<String> = self.topics.keys().cloned().collect();
         if retained.iter().any(|message| !self.topics.contains_key(message.topic())) {
             self.fail("something is retained for a topic that nobody used".to_owned());

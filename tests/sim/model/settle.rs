@@ -2,8 +2,9 @@
 //! What must not live here: what may happen in between.
 
 use wasmqtt_core::ids::MessageId;
+use wasmqtt_core::limits::QueuePolicy;
 use wasmqtt_core::message::QoS;
-use wasmqtt_core::reason::ReasonCode;
+use wasmqtt_core::reason::DropReason;
 use wasmqtt_core::retained::Retained;
 use wasmqtt_core::time::Millis;
 
@@ -94,6 +95,9 @@ impl Model {
 
     fn settle_link(&mut self, link: LinkIx) {
         let state = &self.links[link];
+        if state.overrun {
+            return self.fail(format!("link {link} is not closed though its queue was full"));
+        }
         if !state.awaiting.is_empty() {
             let uid = self.attempts[state.awaiting[0]].uid;
             return self.fail(format!("link {link}: message {uid} is never acknowledged"));
@@ -226,12 +230,15 @@ impl Model {
         self.settle_dues(session, is_idle);
     }
 
-    /// A worker says that it dropped a message since a queue is full.
-    pub(crate) fn on_dropped(&mut self, client_id: &str, topic: &str, code: ReasonCode) {
-        if code != ReasonCode::QuotaExceeded {
-            return;
+    /// A worker says that it dropped a message since a queue is full, or its reader gone.
+    pub(crate) fn on_dropped(&mut self, client_id: &str, topic: &str, reason: DropReason) {
+        match reason {
+            DropReason::Expired | DropReason::TooLarge => return,
+            DropReason::SlowReader => {}
+            DropReason::QueueMessages | DropReason::QueueBytes => {
+                self.cover.hit("queue overflow");
+            }
         }
-        self.cover.hit("queue overflow");
         let is_it = |session: &SessionIx| {
             let state = &self.sessions[*session];
             match &state.assigned {
@@ -242,10 +249,20 @@ impl Model {
         let Some(session) = self.living().find(is_it) else {
             return;
         };
-        if !self.sessions[session].doubtful && !self.may_be_full(session) {
+        // What waited at QoS 0 is lost with its connection, whose end the model knows already.
+        let is_detached = reason == DropReason::SlowReader && self.sessions[session].link.is_none();
+        if !is_detached && !self.sessions[session].doubtful && !self.may_be_full(session) {
             self.fail(format!("a message for {client_id} is dropped though there is room"));
         }
-        self.sessions[session].drops.push((self.step, topic.to_owned()));
+        let state = &mut self.sessions[session];
+        state.drops.push((self.step, topic.to_owned()));
+        if let Some(link) = state.link
+            && reason.is_by_policy()
+            && self.limits.queue_policy == QueuePolicy::Disconnect
+        {
+            self.cover.hit("disconnected by a full queue");
+            self.links[link].overrun = true;
+        }
     }
 
     /// Whether so much may wait for a session that its queue is full.
@@ -259,7 +276,8 @@ impl Model {
                 && !self.subscriptions(session, *attempt, tried.first_handed, to, false).is_empty()
         };
         let waiting: Vec<AttemptIx> = (0..self.attempts.len()).filter(is_waiting).collect();
-        let replays = state.replays.iter().filter(|replay| !replay.delivered).count();
+        let replays = state.replays.iter().filter(|replay| !replay.delivered).count()
+            + self.still_to_replay(session);
         let bytes: usize =
             waiting.iter().filter_map(|at| self.passed(*at)).map(|it| it.payload.len() + 200).sum();
         waiting.len() + replays > self.limits.queue_messages_max

@@ -112,6 +112,9 @@ impl Model {
                 identifier,
             };
             let step = self.step;
+            if refused.is_none() {
+                self.doubt_replays_by(session, &filter);
+            }
             let mut was_there = false;
             let mut was_not = true;
             let state = &mut self.sessions[session];
@@ -206,16 +209,24 @@ impl Model {
             self.begin_subscription(session, &request, wanted);
         }
         let granted = request.filters.iter().zip(codes).filter(|(_, code)| !code.is_error());
-        let asking: Vec<&Wanted> =
-            granted.map(|(wanted, _)| wanted).filter(|wanted| wanted.with_retained()).collect();
-        let before = self.sessions[session].replays.len();
+        let (asking, others): (Vec<&Wanted>, Vec<&Wanted>) =
+            granted.map(|(wanted, _)| wanted).partition(|wanted| wanted.with_retained());
+        for wanted in others {
+            self.doubt_replays_by(session, &wanted.filter);
+            self.change_replay(session, &wanted.filter, wanted.options);
+        }
+        for wanted in &asking {
+            self.doubt_replays_by(session, &wanted.filter);
+            if wanted.retain_handling > 0 && !wanted.was_not {
+                self.change_replay(session, &wanted.filter, wanted.options); // or begins anew
+            }
+        }
         // A filter that a packet names twice is answered twice [MQTT-3.8.4-5].
         for wanted in asking {
             let is_sure = wanted.retain_handling == 0 || wanted.was_not;
             let (filter, options) = (&wanted.filter, wanted.options);
             self.expect_replays(session, filter, options, request.handed, is_sure);
         }
-        self.bound_replays(session, before);
     }
 
     /// A connection is lost with subscriptions unanswered: they may hold, and their retained
@@ -224,6 +235,8 @@ impl Model {
         for request in requests.iter().filter(|request| request.is_subscribe) {
             for wanted in request.filters.iter().filter(|wanted| wanted.refused.is_none()) {
                 let (filter, options) = (&wanted.filter, wanted.options);
+                self.doubt_replays_by(session, filter);
+                self.change_replay(session, filter, options);
                 self.expect_replays(session, filter, options, request.handed, false);
             }
         }
@@ -315,6 +328,7 @@ impl Model {
         let mut wanted = Vec::new();
         for filter in filters {
             let step = self.step;
+            self.doubt_replays_by(session, filter);
             let (mut was_there, mut was_not) = (false, true);
             let same = self.sessions[session]
                 .subscriptions
@@ -372,6 +386,7 @@ impl Model {
                 continue;
             }
             self.cover.hit("unsubscribed");
+            self.doubt_replays_by(session, &wanted.filter);
             let step = self.step;
             let same = self.sessions[session]
                 .subscriptions

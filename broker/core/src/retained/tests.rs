@@ -6,7 +6,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::message::{MessageRef, QoS};
+use crate::message::{Message, MessageRef, QoS};
+use crate::topic::TopicFilter;
 
 const UNLIMITED: RetainedLimits = RetainedLimits { messages_max: 1000, bytes_max: 1 << 20 };
 
@@ -150,5 +151,84 @@ proptest! {
             prop_assert!(retained.clear(message.topic()));
         }
         check_empty(&retained);
+    }
+}
+
+/// A change of what is retained, or a slice of the replay.
+#[derive(Clone, Debug)]
+enum Change {
+    Set(String),
+    Clear(String),
+    Slice { room: usize, places: usize },
+}
+
+fn changes() -> impl Strategy<Value = Vec<Change>> {
+    let change = prop_oneof![
+        3 => topic_text().prop_map(Change::Set),
+        2 => topic_text().prop_map(Change::Clear),
+        3 => (0..4_usize, 1..6_usize).prop_map(|(room, places)| Change::Slice { room, places }),
+    ];
+    prop::collection::vec(change, 0..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// What nobody touches comes once; what is set or cleared meanwhile comes once at most, as it
+    /// is when it comes; what was not there at the beginning need not come.
+    #[test]
+    fn a_replay_in_slices_finds_what_stays_and_nothing_twice(
+        before in prop::collection::vec(topic_text(), 0..40),
+        changes in changes(),
+        filter in filter_text(),
+    ) {
+        let mut retained = Retained::default();
+        for topic in &before {
+            retained.set(message(topic, "before", Millis::NEVER), &UNLIMITED).unwrap();
+        }
+        let filter = TopicFilter::parse(&filter).unwrap();
+        let mut untouched: BTreeSet<&str> =
+            before.iter().map(String::as_str).filter(|topic| filter.matches(topic)).collect();
+        let (mut cursor, mut came, mut complete) = (retained.cursor(), Vec::new(), false);
+        let rest = std::iter::repeat_n(Change::Slice { room: 3, places: 4 }, 200);
+        let slices: Vec<Change> = changes.iter().cloned().chain(rest).collect();
+        for change in &slices {
+            match change {
+                Change::Set(topic) => {
+                    retained.set(message(topic, "after", Millis::NEVER), &UNLIMITED).unwrap();
+                    untouched.remove(topic.as_str());
+                }
+                Change::Clear(topic) => {
+                    retained.clear(topic);
+                    untouched.remove(topic.as_str());
+                }
+                Change::Slice { .. } if complete => {}
+                Change::Slice { room, places } => {
+                    let (mut room, mut places) = (*room, *places);
+                    let take = |message: &SharedMessage| {
+                        if room == 0 {
+                            return Room::None;
+                        }
+                        room -= 1;
+                        came.push(Arc::clone(message));
+                        Room::Taken
+                    };
+                    complete =
+                        retained.replay(&filter, Millis(0), &mut cursor, &mut places, take);
+                }
+            }
+        }
+        prop_assert!(complete, "200 slices are enough for 40 topics");
+        let mut topics: Vec<&str> = came.iter().map(|message| message.topic()).collect();
+        topics.sort_unstable();
+        let count = topics.len();
+        topics.dedup();
+        prop_assert_eq!(topics.len(), count, "something came twice");
+        for topic in &untouched {
+            prop_assert!(topics.contains(topic), "{} never came", topic);
+        }
+        for message in &came {
+            prop_assert!(filter.matches(message.topic()));
+        }
     }
 }

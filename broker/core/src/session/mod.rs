@@ -3,6 +3,7 @@
 
 pub mod inbound;
 pub mod outbound;
+pub mod waiting;
 pub mod will;
 
 use std::sync::Arc;
@@ -10,13 +11,25 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use crate::ids::{SessionId, TenantId};
+use crate::retained::Cursor;
 use crate::store::SubscriptionOptions;
 use crate::topic::TopicFilter;
 
 use inbound::Inbound;
 use outbound::Outbound;
-pub use outbound::Queued;
+pub use waiting::Queued;
 use will::DelayedWill;
+
+/// What a subscription has yet to get of the retained messages.
+#[derive(Clone, Debug)]
+pub struct Replay {
+    /// The subscription's filter.
+    pub filter: TopicFilter,
+    /// The subscription's options.
+    pub options: SubscriptionOptions,
+    /// How far it is.
+    pub cursor: Cursor,
+}
 
 /// Everything that outlives a connection, as plain data that can move to another worker.
 #[derive(Debug)]
@@ -33,6 +46,8 @@ pub struct SessionState {
     pub expiry_seconds: u32,
     /// Subscriptions by filter.
     pub subscriptions: HashMap<TopicFilter, SubscriptionOptions, foldhash::fast::RandomState>,
+    /// Retained messages that are to be sent, of one subscription after the other.
+    pub replays: Vec<Replay>,
     /// Towards the client.
     pub outbound: Outbound,
     /// From the client.
@@ -59,6 +74,7 @@ impl SessionState {
             principal,
             expiry_seconds,
             subscriptions: HashMap::default(),
+            replays: Vec::new(),
             outbound: Outbound::new(inflight_max),
             inbound: Inbound::default(),
             delayed_will: None,

@@ -5,32 +5,11 @@ use std::collections::VecDeque;
 
 use crate::ids::{MessageId, PacketId};
 use crate::limits::Limits;
-use crate::message::{QoS, SharedMessage};
-use crate::reason::ReasonCode;
+use crate::message::QoS;
+use crate::reason::{DropReason, ReasonCode};
 use crate::time::Millis;
 
-/// A message for one session.
-#[derive(Clone, Debug)]
-pub struct Queued {
-    /// The message.
-    pub message: SharedMessage,
-    /// Its id in the store, for a durable session.
-    pub id: Option<MessageId>,
-    /// QoS towards this session.
-    pub qos: QoS,
-    /// RETAIN towards this session.
-    pub retain: bool,
-    /// Subscription Identifiers.
-    pub subscription_ids: Option<Box<[u32]>>,
-}
-
-impl Queued {
-    /// Bytes that count against a queue's bound.
-    #[must_use]
-    pub fn size(&self) -> usize {
-        self.message.size()
-    }
-}
+use super::waiting::{Overflow, Queued, Waiting};
 
 /// A slot of the window; its place is the Packet Identifier less one.
 #[derive(Debug)]
@@ -90,9 +69,7 @@ pub struct Outbound {
     on_wire: u16,
     receive_maximum: u16,
     order: u64,
-    queue: VecDeque<Queued>,
-    queue_qos0: VecDeque<Queued>,
-    queued_bytes: usize,
+    waiting: Waiting,
     /// After a resume: what has to be sent again, in its first order.
     resend: VecDeque<PacketId>,
 }
@@ -100,7 +77,7 @@ pub struct Outbound {
 impl Outbound {
     /// An empty window of at most `capacity` messages.
     #[must_use]
-    pub const fn new(capacity: u16) -> Self {
+    pub fn new(capacity: u16) -> Self {
         Self {
             window: Vec::new(),
             free: Vec::new(),
@@ -108,9 +85,7 @@ impl Outbound {
             on_wire: 0,
             receive_maximum: u16::MAX,
             order: 0,
-            queue: VecDeque::new(),
-            queue_qos0: VecDeque::new(),
-            queued_bytes: 0,
+            waiting: Waiting::default(),
             resend: VecDeque::new(),
         }
     }
@@ -138,36 +113,31 @@ impl Outbound {
         self.resend = pending.into_iter().map(|(_, id)| id).collect();
     }
 
-    /// The connection is gone: QoS 0 messages that waited for the socket go with it; how many.
-    pub fn detach(&mut self) -> usize {
+    /// The connection is gone: QoS 0 messages that waited for the socket go with it.
+    pub fn detach(&mut self, lose: impl FnMut(Queued)) {
         self.resend.clear();
-        let dropped = self.queue_qos0.len();
-        for queued in self.queue_qos0.drain(..) {
-            self.queued_bytes -= queued.size();
-        }
-        dropped
+        self.waiting.detach(lose);
     }
 
     /// Whether something waits that the window would let go.
     #[must_use]
     pub fn has_next(&self) -> bool {
-        !self.queue_qos0.is_empty()
+        self.waiting.has_qos0()
             || !self.resend.is_empty()
-            || (!self.queue.is_empty() && self.has_room())
+            || (self.waiting.has_others() && self.has_room())
     }
 
     /// Whether a QoS 0 message may be sent at once, order kept.
     #[must_use]
     pub fn is_open_qos0(&self) -> bool {
-        self.queue_qos0.is_empty()
+        !self.waiting.has_qos0()
     }
 
     /// Whether a QoS 1 or 2 message may be sent at once, order and window kept.
     #[must_use]
     pub fn is_open(&self, queued: &Queued) -> bool {
         queued.qos > QoS::AtMostOnce
-            && self.queue_qos0.is_empty()
-            && self.queue.is_empty()
+            && self.waiting.is_empty()
             && self.resend.is_empty()
             && self.has_room()
     }
@@ -201,34 +171,27 @@ impl Outbound {
         packet_id_of(index)
     }
 
-    /// Puts a message behind the others. Where that passes a bound, others give way: those of QoS 0
-    /// first, the oldest before, then the newest, so that what waits already keeps its place.
-    pub fn push(&mut self, queued: Queued, limits: &Limits, mut dropped: impl FnMut(Queued)) {
-        debug_assert!(self.queued() > 0 || self.queued_bytes == 0, "bytes of messages that left");
-        self.queued_bytes += queued.size();
-        if queued.qos == QoS::AtMostOnce {
-            self.queue_qos0.push_back(queued);
-        } else {
-            self.queue.push_back(queued);
-        }
-        while self.queued() > limits.queue_messages_max
-            || self.queued_bytes > limits.queue_bytes_max
-        {
-            let oldest = self.queue_qos0.pop_front();
-            let Some(victim) = oldest.or_else(|| self.queue.pop_back()) else {
-                return;
-            };
-            self.queued_bytes -= victim.size();
-            dropped(victim);
-        }
+    /// Puts a message behind the others, see [`Waiting::push`].
+    pub fn push(
+        &mut self,
+        queued: Queued,
+        limits: &Limits,
+        lose: impl FnMut(Queued, DropReason),
+    ) -> Overflow {
+        self.waiting.push(queued, limits, lose)
     }
 
-    /// What is to be sent next, if the window has room. Expired messages are left out and their
-    /// ids given to `expired` [MQTT-3.3.2-5].
-    pub fn poll_next(&mut self, now: Millis, expired: &mut Vec<MessageId>) -> Option<Next> {
-        while let Some(queued) = self.queue_qos0.pop_front() {
-            self.queued_bytes -= queued.size();
+    /// See [`Waiting::take_lost`].
+    pub fn take_lost(&mut self) -> Option<u64> {
+        self.waiting.take_lost()
+    }
+
+    /// What is to be sent next, if the window has room. Expired messages are left out and given to
+    /// `expired` [MQTT-3.3.2-5].
+    pub fn poll_next(&mut self, now: Millis, mut expired: impl FnMut(Queued)) -> Option<Next> {
+        while let Some(queued) = self.waiting.pop_qos0() {
             if queued.message.expires_at <= now {
+                expired(queued);
                 continue;
             }
             return Some(Next::Publish { queued, packet_id: None, dup: false });
@@ -253,10 +216,9 @@ impl Outbound {
             self.resend.pop_front();
         }
         while self.has_room() {
-            let queued = self.queue.pop_front()?;
-            self.queued_bytes -= queued.size();
+            let queued = self.waiting.pop_other()?;
             if queued.message.expires_at <= now {
-                expired.extend(queued.id);
+                expired(queued);
                 continue;
             }
             let packet_id = self.send(queued.clone());
@@ -318,29 +280,19 @@ impl Outbound {
 
     /// Drops what waits behind the window and is not wanted any longer; the ids of what is stored.
     pub fn retain_queued(&mut self, is_wanted: impl Fn(&str) -> bool) -> Vec<MessageId> {
-        let mut dropped = Vec::new();
-        let bytes = &mut self.queued_bytes;
-        self.queue.retain(|queued| {
-            let stays = is_wanted(queued.message.topic());
-            if !stays {
-                *bytes -= queued.size();
-                dropped.extend(queued.id);
-            }
-            stays
-        });
-        dropped
+        self.waiting.retain(is_wanted)
     }
 
     /// Messages that wait behind the window or for the socket.
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.queue.len() + self.queue_qos0.len()
+        self.waiting.len()
     }
 
     /// Bytes of those messages.
     #[must_use]
     pub const fn queued_bytes(&self) -> usize {
-        self.queued_bytes
+        self.waiting.bytes()
     }
 
     /// Messages in flight.

@@ -235,6 +235,22 @@ impl<T> LevelTrie<T> {
         })
     }
 
+    /// The node above; the root's is itself.
+    pub(crate) fn parent(&self, node: NodeId) -> NodeId {
+        NodeId(self.nodes[index(node)].parent)
+    }
+
+    /// The child that was made after this one, of those that are left.
+    pub(crate) fn sibling(&self, node: NodeId) -> Option<NodeId> {
+        some(self.nodes[index(node)].next)
+    }
+
+    /// Whether a node that was remembered may still be a child of that one. A pruned node's number
+    /// may have been given out again: its value has to tell.
+    pub(crate) fn is_child(&self, parent: NodeId, child: NodeId) -> bool {
+        self.nodes.get(index(child)).is_some_and(|node| node.parent == parent.0)
+    }
+
     /// The text of a node's last level; nothing for the root, `+` and `#`.
     pub(crate) fn text(&self, node: NodeId) -> Option<&str> {
         self.names.text(self.nodes[index(node)].name)

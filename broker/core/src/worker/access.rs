@@ -257,6 +257,7 @@ impl<S: Shell> Worker<S> {
         let dropped = state
             .outbound
             .retain_queued(|topic| subscriptions.keys().any(|filter| filter.matches(topic)));
+        state.replays.retain(|replay| !gone.contains(&replay.filter));
         if durable {
             for filter in gone {
                 self.commits.push(Op::SubscriptionEnd { session, filter });

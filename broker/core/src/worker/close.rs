@@ -6,13 +6,14 @@ use std::sync::Arc;
 use crate::action::{Observation, Shell};
 use crate::hook::{ConnectionFacts, Denial, Principal};
 use crate::ids::{ConnId, ConnSlot, SessionSlot, TenantId};
-use crate::reason::ReasonCode;
+use crate::reason::{DropReason, ReasonCode};
 use crate::router::{Subscriber, TenantShared};
 use crate::session::will::DelayedWill;
 use crate::store::Op;
 use crate::time::Millis;
 
 use super::access::Decisions;
+use super::deliver::add_dropped;
 use super::{Connection, Phase, Waiter, Worker};
 
 impl<S: Shell> Worker<S> {
@@ -118,12 +119,16 @@ impl<S: Shell> Worker<S> {
         }
         session.live = None;
         session.closing = Some(slot);
-        let dropped = session.state.outbound.detach() as u64;
-        let tenant = session.state.tenant;
-        self.count_dropped(tenant, dropped);
-        let Some(session) = self.sessions.get_mut(place) else {
-            return;
-        };
+        let (counters, client_id) = (&mut self.counters, &session.state.client_id);
+        let dropped_before = counters.messages_dropped;
+        session.state.outbound.detach(|queued| {
+            let reason = DropReason::SlowReader;
+            counters.dropped(reason, false);
+            let topic = queued.message.topic();
+            shell.observe(Observation::Dropped { client_id, topic, reason });
+        });
+        let dropped = counters.messages_dropped - dropped_before;
+        add_dropped(&self.shared, session.state.tenant, dropped);
         let publisher = session.state.id;
         let ends = session.state.expiry_seconds == 0;
         if ends {
@@ -142,6 +147,13 @@ impl<S: Shell> Worker<S> {
             }
         }
         self.finish_if_drained(now, slot, shell);
+    }
+
+    /// Closes connections whose sessions' queues are full, where the policy says so.
+    pub(super) fn close_overrun(&mut self, now: Millis, shell: &mut S) {
+        while let Some(slot) = self.overrun.pop() {
+            self.close_connection(now, slot, Some(ReasonCode::QuotaExceeded), true, shell);
+        }
     }
 
     /// Closes a principal's connections; ends its sessions too if it is gone.

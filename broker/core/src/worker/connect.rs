@@ -44,6 +44,18 @@ impl<S: Shell> Worker<S> {
         connect: Connect,
         shell: &mut S,
     ) -> ConnSlot {
+        let slot = self.begin_connect(now, link, connect, shell);
+        self.close_overrun(now, shell);
+        slot
+    }
+
+    fn begin_connect(
+        &mut self,
+        now: Millis,
+        link: S::Link,
+        connect: Connect,
+        shell: &mut S,
+    ) -> ConnSlot {
         let Connect {
             mut facts,
             tenant,
@@ -306,6 +318,7 @@ impl<S: Shell> Worker<S> {
             waiter: None,
             changes: FastMap::default(),
             arriving: None,
+            is_replaying: false,
             expires_at: Millis::NEVER,
         }
     }

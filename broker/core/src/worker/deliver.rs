@@ -9,7 +9,7 @@ use crate::action::{Delivery, Observation, Reply, Shell};
 use crate::event::Mail;
 use crate::ids::{ConnSlot, MessageId, PacketId, SessionId, SessionSlot, TenantId};
 use crate::message::{Message, MessageRef, QoS, SharedMessage};
-use crate::reason::ReasonCode;
+use crate::reason::{DropReason, ReasonCode};
 use crate::router::{MatchSet, Shared, Target};
 use crate::session::outbound::{Acknowledged, Next};
 use crate::session::{Queued, SessionState};
@@ -89,6 +89,7 @@ impl<S: Shell> Worker<S> {
                     limits: &self.limits,
                     commits: &mut self.commits,
                     counters: &mut self.counters,
+                    overrun: &mut self.overrun,
                     shell,
                 };
                 let dropped = out.counters.messages_dropped;
@@ -118,6 +119,7 @@ impl<S: Shell> Worker<S> {
             limits: &self.limits,
             commits: &mut self.commits,
             counters: &mut self.counters,
+            overrun: &mut self.overrun,
             shell,
         };
         let dropped = out.counters.messages_dropped;
@@ -134,6 +136,7 @@ impl<S: Shell> Worker<S> {
                 conn.congested_since = is_congested.then_some(now);
             }
         }
+        self.go_on_replaying(slot, shell);
     }
 
     /// Queues messages for a session that came while it was on its way, or were retained.
@@ -150,6 +153,7 @@ impl<S: Shell> Worker<S> {
             limits: &self.limits,
             commits: &mut self.commits,
             counters: &mut self.counters,
+            overrun: &mut self.overrun,
             shell,
         };
         let dropped = out.counters.messages_dropped;
@@ -159,12 +163,6 @@ impl<S: Shell> Worker<S> {
         }
         let dropped = out.counters.messages_dropped - dropped;
         add_dropped(&self.shared, session.state.tenant, dropped);
-    }
-
-    /// Counts messages that were dropped on their way to a session of that tenant.
-    pub(super) fn count_dropped(&mut self, tenant: TenantId, messages: u64) {
-        self.counters.messages_dropped += messages;
-        add_dropped(&self.shared, tenant, messages);
     }
 
     pub(super) fn handle_puback(
@@ -248,13 +246,14 @@ impl<S: Shell> Worker<S> {
         if let (Some(code), Some(link)) = (reply, &conn.link) {
             shell.send(link, Reply::PubRel(packet_id, code));
         }
-        if state.outbound.has_next() {
+        if state.outbound.has_next() || !state.replays.is_empty() {
             self.drain(now, conn.session, shell);
         }
     }
 }
 
-fn add_dropped(shared: &Shared, tenant: TenantId, messages: u64) {
+/// Counts messages that were dropped on their way to a session of that tenant, for `$SYS`.
+pub(super) fn add_dropped(shared: &Shared, tenant: TenantId, messages: u64) {
     if messages > 0
         && let Some(tenant) = shared.tenant(tenant)
     {
@@ -267,6 +266,7 @@ struct Out<'a, S: Shell> {
     limits: &'a crate::limits::Limits,
     commits: &'a mut super::commit::Commits,
     counters: &'a mut Counters,
+    overrun: &'a mut Vec<ConnSlot>,
     shell: &'a mut S,
 }
 
@@ -358,12 +358,12 @@ impl<S: Shell> Out<'_, S> {
         if let Some(message) = id {
             self.commits.push(Op::Dequeue { session, message });
         }
-        self.dropped(&state.client_id, &queued, ReasonCode::PacketTooLarge);
+        self.dropped(&state.client_id, &queued, DropReason::TooLarge);
     }
 
     /// A message expired on its way to a session [MQTT-3.3.2-5].
     fn expired(&mut self, session: SessionId, id: Option<MessageId>) {
-        self.counters.messages_dropped += 1;
+        self.counters.dropped(DropReason::Expired, id.is_some());
         if let Some(message) = id {
             self.commits.push(Op::Dequeue { session, message });
         }
@@ -372,27 +372,40 @@ impl<S: Shell> Out<'_, S> {
     /// Puts a message behind the others of a session, by its number: that of a session that is on
     /// its way is not in its place yet.
     fn queue(&mut self, session: &mut Session<S::Link>, id: SessionId, queued: Queued) {
-        let mut victims: SmallVec<[Queued; 1]> = SmallVec::new();
-        match &mut session.arriving {
-            Some(arriving) => victims.extend(arriving.push(queued, self.limits)),
-            None => {
-                let outbound = &mut session.state.outbound;
-                outbound.push(queued, self.limits, |victim| victims.push(victim));
-            }
-        }
-        for victim in victims {
+        let (commits, counters) = (&mut *self.commits, &mut *self.counters);
+        let client_id = &session.state.client_id;
+        let mut first = None;
+        let lose = |victim: Queued, reason: DropReason| {
+            first.get_or_insert(reason);
             if let Some(message) = victim.id {
-                self.commits.push(Op::Dequeue { session: id, message });
+                commits.push(Op::Dequeue { session: id, message });
             }
-            self.dropped(&session.state.client_id, &victim, ReasonCode::QuotaExceeded);
+            counters.dropped(reason, victim.id.is_some());
+            let topic = victim.message.topic();
+            self.shell.observe(Observation::Dropped { client_id, topic, reason });
+        };
+        let overflow = match &mut session.arriving {
+            Some(arriving) => arriving.waiting.push(queued, self.limits, lose),
+            None => session.state.outbound.push(queued, self.limits, lose),
+        };
+        if let (true, Some(reason)) = (overflow.begins, first) {
+            self.shell.observe(Observation::QueueOverflows { client_id, reason });
+        }
+        if let (true, Some(live)) = (overflow.disconnect, &session.live) {
+            self.overrun.push(live.conn);
         }
     }
 
     fn drain(&mut self, now: Millis, session: &mut Session<S::Link>) {
         let Some(live) = &session.live else { return };
-        let mut expired = Vec::new();
-        while session.state.outbound.has_next() && !self.shell.is_congested(&live.link) {
-            let Some(next) = session.state.outbound.poll_next(now, &mut expired) else {
+        let SessionState { id, client_id, outbound, .. } = &mut session.state;
+        let mut done: SmallVec<[MessageId; 1]> = SmallVec::new();
+        while outbound.has_next() && !self.shell.is_congested(&live.link) {
+            let next = outbound.poll_next(now, |queued| {
+                done.extend(queued.id);
+                self.dropped(client_id, &queued, DropReason::Expired);
+            });
+            let Some(next) = next else {
                 break;
             };
             let (queued, packet_id, dup) = match next {
@@ -406,20 +419,22 @@ impl<S: Shell> Out<'_, S> {
             if self.shell.deliver(&live.link, delivery) {
                 self.counters.messages_sent += 1;
                 if let (Some(message), Some(packet_id), false) = (queued.id, packet_id, dup) {
-                    let session = session.state.id;
-                    self.commits.push(Op::InFlight { session, message, packet_id });
+                    self.commits.push(Op::InFlight { session: *id, message, packet_id });
                 }
                 continue;
             }
             // [MQTT-3.1.2-25]: as if it had been sent and acknowledged.
             if let Some(packet_id) = packet_id {
-                session.state.outbound.free(packet_id);
+                outbound.free(packet_id);
             }
-            expired.extend(queued.id);
-            self.dropped(&session.state.client_id, &queued, ReasonCode::PacketTooLarge);
+            done.extend(queued.id);
+            self.dropped(client_id, &queued, DropReason::TooLarge);
         }
-        for message in expired {
-            self.commits.push(Op::Dequeue { session: session.state.id, message });
+        for message in done {
+            self.commits.push(Op::Dequeue { session: *id, message });
+        }
+        if let Some(messages) = outbound.take_lost() {
+            self.shell.observe(Observation::QueueRecovered { client_id, messages });
         }
     }
 
@@ -427,16 +442,16 @@ impl<S: Shell> Out<'_, S> {
         if self.shell.deliver(&live.link, delivery) {
             self.counters.messages_sent += 1;
         } else {
-            self.counters.messages_dropped += 1;
-            let (topic, code) = (delivery.message.topic, ReasonCode::PacketTooLarge);
-            self.shell.observe(Observation::Dropped { client_id, topic, code });
+            let (topic, reason) = (delivery.message.topic, DropReason::TooLarge);
+            self.counters.dropped(reason, false);
+            self.shell.observe(Observation::Dropped { client_id, topic, reason });
         }
     }
 
-    fn dropped(&mut self, client_id: &str, queued: &Queued, code: ReasonCode) {
-        self.counters.messages_dropped += 1;
+    fn dropped(&mut self, client_id: &str, queued: &Queued, reason: DropReason) {
+        self.counters.dropped(reason, queued.id.is_some());
         let topic = queued.message.topic();
-        self.shell.observe(Observation::Dropped { client_id, topic, code });
+        self.shell.observe(Observation::Dropped { client_id, topic, reason });
     }
 }
 

@@ -15,12 +15,14 @@ mod line;
 mod moves;
 pub mod order;
 mod publish;
+mod replay;
 mod retain;
 mod subscribe;
 mod sys;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::ops::AddAssign;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -33,7 +35,7 @@ use crate::hook::{ConnectionFacts, Denial, HookAnswer, Principal};
 use crate::ids::{ConnId, ConnSlot, HookToken, SessionSlot, TenantId, WorkerId};
 use crate::limits::Limits;
 use crate::ordering::Line;
-use crate::reason::ReasonCode;
+use crate::reason::{DropReason, ReasonCode};
 use crate::rewrite::Rewrites;
 use crate::router::{RouteRef, Routes, Shared, TenantShared};
 use crate::session::SessionState;
@@ -90,10 +92,44 @@ pub struct Counters {
     pub messages_received: u64,
     /// PUBLISH packets sent.
     pub messages_sent: u64,
-    /// Messages that did not fit a queue, expired, or were too large for their client.
+    /// Messages that never reached a session's client, for whichever reason.
     pub messages_dropped: u64,
+    /// The same by [`DropReason`].
+    pub dropped_by: [u64; DropReason::ALL.len()],
+    /// Of those, messages for a session that outlives its connection that were acknowledged to
+    /// their publisher, and gave way to a bound.
+    pub dropped_acknowledged: u64,
     /// Publishes and subscriptions refused.
     pub denied: u64,
+}
+
+impl Counters {
+    fn dropped(&mut self, reason: DropReason, is_stored: bool) {
+        self.messages_dropped += 1;
+        self.dropped_by[reason as usize] += 1;
+        self.dropped_acknowledged += u64::from(is_stored && reason.is_by_policy());
+    }
+}
+
+impl AddAssign for Counters {
+    fn add_assign(&mut self, other: Self) {
+        let Self {
+            messages_received,
+            messages_sent,
+            messages_dropped,
+            dropped_by,
+            dropped_acknowledged,
+            denied,
+        } = other;
+        self.messages_received += messages_received;
+        self.messages_sent += messages_sent;
+        self.messages_dropped += messages_dropped;
+        for (sum, count) in self.dropped_by.iter_mut().zip(dropped_by) {
+            *sum += count;
+        }
+        self.dropped_acknowledged += dropped_acknowledged;
+        self.denied += denied;
+    }
 }
 
 type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
@@ -126,6 +162,10 @@ pub struct Worker<S: Shell> {
     next_session: u64,
     next_message: u64,
     counters: Counters,
+    /// Connections whose session's queue calls for their end.
+    overrun: Vec<ConnSlot>,
+    /// Sessions whose next slice of retained messages may be made.
+    replaying: Vec<SessionSlot>,
     closing_all: bool,
 }
 
@@ -187,6 +227,8 @@ struct Session<L> {
     changes: FastMap<TopicFilter, Change>,
     /// It is on its way from another worker; what came for it meanwhile.
     arriving: Option<Arriving>,
+    /// Whether it is among those that wait for their next slice of retained messages.
+    is_replaying: bool,
     /// When it expires; set while it has no connection.
     expires_at: Millis,
 }
@@ -266,12 +308,19 @@ impl<S: Shell> Worker<S> {
             next_session: 0,
             next_message: 0,
             counters: Counters::default(),
+            overrun: Vec::new(),
+            replaying: Vec::new(),
             closing_all: false,
         }
     }
 
     /// Does what an event calls for. After a run of events, call [`Worker::flush`].
     pub fn handle(&mut self, now: Millis, event: Event<'_>, shell: &mut S) {
+        self.handle_event(now, event, shell);
+        self.close_overrun(now, shell);
+    }
+
+    fn handle_event(&mut self, now: Millis, event: Event<'_>, shell: &mut S) {
         match event {
             Event::Packet(slot, packet) => self.handle_packet(now, slot, packet, shell),
             Event::Closed(slot, Closed::Network) => {
@@ -290,6 +339,7 @@ impl<S: Shell> Worker<S> {
             Event::HookDone(token, answer) => self.handle_hook_done(now, token, answer, shell),
             Event::Persisted(batch, result) => self.handle_persisted(now, batch, result, shell),
             Event::Mail(mail) => self.handle_mail(now, mail, shell),
+            Event::Replay => self.handle_replay(now, shell),
             Event::Tick { unix_seconds, was_deaf } => {
                 self.handle_tick(now, unix_seconds, was_deaf, shell);
             }
@@ -344,7 +394,10 @@ impl<S: Shell> Worker<S> {
     /// Whether nothing waits for a hook, a commit or another worker.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.parked.is_empty() && self.commits.is_settled() && self.fences.is_empty()
+        self.parked.is_empty()
+            && self.commits.is_settled()
+            && self.fences.is_empty()
+            && self.replaying.is_empty()
     }
 
     fn handle_packet(&mut self, now: Millis, slot: ConnSlot, packet: Packet<'_>, shell: &mut S) {

@@ -9,9 +9,9 @@
 use crate::action::Shell;
 use crate::event::Mail;
 use crate::ids::{SessionSlot, WorkerId};
-use crate::limits::Limits;
 use crate::router::Subscriber;
-use crate::session::{Queued, SessionState};
+use crate::session::SessionState;
+use crate::session::waiting::Waiting;
 use crate::time::Millis;
 
 use super::commit::After;
@@ -20,23 +20,9 @@ use super::{Waiter, Worker};
 /// What comes for a session that is on its way, within the bounds of its queue.
 #[derive(Debug, Default)]
 pub(super) struct Arriving {
-    messages: Vec<Queued>,
-    bytes: usize,
+    pub(super) waiting: Waiting,
     /// It ends as soon as it is here.
     pub(super) ends: bool,
-}
-
-impl Arriving {
-    /// Keeps a message; gives it back if it does not fit.
-    pub(super) fn push(&mut self, queued: Queued, limits: &Limits) -> Option<Queued> {
-        let bytes = self.bytes + queued.size();
-        if self.messages.len() >= limits.queue_messages_max || bytes > limits.queue_bytes_max {
-            return Some(queued);
-        }
-        self.bytes = bytes;
-        self.messages.push(queued);
-        None
-    }
 }
 
 /// A session that is about to leave. Its subscriptions point to its new place already.
@@ -146,9 +132,7 @@ impl<S: Shell> Worker<S> {
         let Some(session) = self.sessions.get_mut(place) else {
             return;
         };
-        let Arriving { messages: meanwhile, bytes, ends } =
-            session.arriving.take().unwrap_or_default();
-        debug_assert_eq!(bytes, meanwhile.iter().map(Queued::size).sum::<usize>());
+        let Arriving { waiting: meanwhile, ends } = session.arriving.take().unwrap_or_default();
         let existed = state.is_some();
         if let Some(state) = state {
             session.state = *state;
@@ -170,7 +154,7 @@ impl<S: Shell> Worker<S> {
             session.end_when_free(&mut self.commits);
             return self.free_session(now, place, shell);
         }
-        self.queue_all(place, meanwhile, shell);
+        self.queue_all(place, meanwhile.into_messages(), shell);
         let Some(session) = self.sessions.get_mut(place) else {
             return;
         };

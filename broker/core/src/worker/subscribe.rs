@@ -12,7 +12,6 @@ use crate::limits::SUBSCRIBE_FILTERS_MAX as FILTERS_MAX;
 use crate::message::QoS;
 use crate::reason::ReasonCode;
 use crate::router::{Subscriber, Subscription};
-use crate::session::Queued;
 use crate::store::{Op, StoreFault, SubscriptionOptions};
 use crate::time::Millis;
 use crate::topic::TopicFilter;
@@ -52,7 +51,8 @@ pub(super) struct Subscribed {
     packet_id: Option<PacketId>,
     codes: Vec<ReasonCode>,
     made: Vec<(TopicFilter, SubscriptionOptions)>,
-    retained: Vec<Queued>,
+    /// Those that call for retained messages.
+    asked: Vec<(TopicFilter, SubscriptionOptions)>,
 }
 
 /// An UNSUBSCRIBE that was carried out, until it is durable.
@@ -285,31 +285,11 @@ impl<S: Shell> Worker<S> {
                 }
             });
         }
-        // After the trie: a message that comes in between is seen twice rather than never.
         // A filter that the packet names twice is answered twice [MQTT-3.8.4-4] [MQTT-3.8.4-5].
-        let (count_max, bytes_max) = (self.limits.queue_messages_max, self.limits.queue_bytes_max);
-        let (mut retained, mut bytes) = (Vec::new(), 0);
-        for (filter, options, _) in made.iter().filter(|(_, _, with_retained)| *with_retained) {
-            tenant.retained().for_each_match(filter, now, |message| {
-                bytes += message.size();
-                if retained.len() >= count_max || bytes > bytes_max {
-                    return; // more than its queue would hold
-                }
-                retained.push(Queued {
-                    message: Arc::clone(message),
-                    id: None,
-                    qos: message.qos.min(options.qos),
-                    retain: true,
-                    subscription_ids: (options.identifier != 0)
-                        .then(|| Box::from([options.identifier])),
-                });
-            });
-        }
+        let is_asked = made.iter().filter(|(_, _, with_retained)| *with_retained);
+        let asked = is_asked.map(|(filter, options, _)| (filter.clone(), *options)).collect();
         let made: Vec<_> = made.into_iter().map(|(filter, options, _)| (filter, options)).collect();
-        if durable && !made.is_empty() {
-            self.store_replay(id, &mut retained);
-        }
-        let done = Subscribed { conn: slot, session: place, packet_id, codes, made, retained };
+        let done = Subscribed { conn: slot, session: place, packet_id, codes, made, asked };
         if durable {
             self.answer_after_commits(now, commit::After::Subscribe(Box::new(done)), shell);
         } else {
@@ -325,17 +305,6 @@ impl<S: Shell> Worker<S> {
         }
     }
 
-    /// Retained messages for a durable session are stored for it like any others.
-    fn store_replay(&mut self, session: crate::ids::SessionId, retained: &mut [Queued]) {
-        for queued in retained.iter_mut().filter(|queued| queued.qos > QoS::AtMostOnce) {
-            let id = self.message_id();
-            let message = Arc::clone(&queued.message);
-            self.commits.push(Op::Message { id, message });
-            self.commits.push(Op::Enqueue { session, message: id, qos: queued.qos });
-            queued.id = Some(id);
-        }
-    }
-
     pub(super) fn finish_subscribe(
         &mut self,
         now: Millis,
@@ -343,10 +312,12 @@ impl<S: Shell> Worker<S> {
         result: Result<(), StoreFault>,
         shell: &mut S,
     ) {
-        let Subscribed { conn, session: place, packet_id, mut codes, made, mut retained } =
-            subscribed;
+        let Subscribed { conn, session: place, packet_id, mut codes, made, asked } = subscribed;
         for (filter, options) in made {
             self.end_change(place, &filter, result.map(|()| Some(options)));
+            if result.is_ok() {
+                self.change_replay(place, &filter, options);
+            }
         }
         if let Err(fault) = result {
             codes.iter_mut().filter(|code| !code.is_error()).for_each(|code| {
@@ -357,37 +328,10 @@ impl<S: Shell> Worker<S> {
         if let (Some(link), Some(packet_id)) = (link, packet_id) {
             shell.send(link, Reply::SubAck(packet_id, &codes));
         }
-        if self.sessions.get(place).is_some_and(|session| session.live.is_none()) {
-            retained.retain(|queued| queued.qos > QoS::AtMostOnce);
+        if result.is_ok() && !asked.is_empty() {
+            // After the trie: a message that comes in between is seen twice rather than never.
+            self.begin_replays(now, place, asked, shell);
         }
-        if result.is_ok() && !retained.is_empty() {
-            let retained = self.still_retained(place, retained);
-            self.queue_all(place, retained, shell);
-            self.drain(now, place, shell);
-        }
-    }
-
-    /// Without what another message took the place of meanwhile: that one came to the session by
-    /// itself, and what it replaced would come after it.
-    fn still_retained(&mut self, place: SessionSlot, mut retained: Vec<Queued>) -> Vec<Queued> {
-        let Some(session) = self.sessions.get(place) else {
-            return Vec::new();
-        };
-        let Some(tenant) = self.shared.tenant(session.state.tenant) else {
-            return Vec::new();
-        };
-        let now_retained = tenant.retained();
-        retained.retain(|queued| {
-            let is_still = now_retained
-                .get(queued.message.topic())
-                .is_some_and(|message| Arc::ptr_eq(message, &queued.message));
-            if let (false, Some(message)) = (is_still, queued.id) {
-                let session = session.state.id;
-                self.commits.push(Op::Dequeue { session, message });
-            }
-            is_still
-        });
-        retained
     }
 
     fn unsubscribe(
@@ -425,6 +369,7 @@ impl<S: Shell> Worker<S> {
                 }
             };
             let before = state.subscriptions.remove(&filter);
+            state.replays.retain(|replay| replay.filter != filter);
             codes.push(match before {
                 Some(_) => ReasonCode::Success,
                 None => ReasonCode::NoSubscriptionExisted,

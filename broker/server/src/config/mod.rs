@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use wasmqtt_core::limits::{Limits as CoreLimits, RetainedLimits};
+use wasmqtt_core::limits::{Limits as CoreLimits, QueuePolicy, RetainedLimits};
 use wasmqtt_core::rewrite::{Rewrite, Rewrites};
 use wasmqtt_core::topic::TopicFilter;
 use wasmqtt_core::worker::TopicSettings;
@@ -106,6 +106,13 @@ pub(crate) enum OnFault {
     Pass,
 }
 
+/// The values of `limits.queue_policy`.
+pub(crate) const QUEUE_POLICIES: &[(&str, QueuePolicy)] = &[
+    ("drop-oldest", QueuePolicy::DropOldest),
+    ("drop-newest", QueuePolicy::DropNewest),
+    ("disconnect", QueuePolicy::Disconnect),
+];
+
 /// Every bound that an operator may choose. Key and field have the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
@@ -115,6 +122,8 @@ pub(crate) struct Limits {
     pub queue_messages_max: u32,
     /// Bytes that wait for one session.
     pub queue_bytes_max: u64,
+    /// Which QoS 1 or 2 message gives way at these bounds; QoS 0 gives way before any of them.
+    pub queue_policy: QueuePolicy,
     /// QoS 1 and 2 messages sent to one client and not yet acknowledged; the client's own Receive
     /// Maximum may lower it.
     pub inflight_max: u16,
@@ -151,6 +160,7 @@ impl Default for Limits {
             packet_bytes_max: 1 << 20,
             queue_messages_max: 100_000,
             queue_bytes_max: 16 << 20,
+            queue_policy: QueuePolicy::DropOldest,
             inflight_max: 100,
             receive_maximum: 100,
             topic_aliases_max: 16,
@@ -179,6 +189,7 @@ impl Limits {
             topic_aliases_max: self.topic_aliases_max,
             queue_messages_max: size(self.queue_messages_max.into()),
             queue_bytes_max: size(self.queue_bytes_max),
+            queue_policy: self.queue_policy,
             subscriptions_max: size(self.subscriptions_max.into()),
             session_expiry_seconds_max: self.session_expiry_seconds_max,
             keep_alive_seconds_max: self.keep_alive_seconds_max,

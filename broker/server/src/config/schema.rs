@@ -13,7 +13,7 @@ use crate::config::read::{Found, Reader, Text, suggestion};
 use crate::config::tree::{Place, Table, Value};
 use crate::config::{
     AccessStep, AuthStep, Config, Limits, LogConfig, LogFormat, LogLevel, OnFault,
-    PUBLISH_PLUGINS_MAX, PluginConfig, PluginSource, bundled, cores, topics,
+    PUBLISH_PLUGINS_MAX, PluginConfig, PluginSource, QUEUE_POLICIES, bundled, cores, topics,
 };
 
 mod listeners;
@@ -394,6 +394,9 @@ fn limits(mut section: Reader<'_>) -> Limits {
         topic_aliases_max: 0..=1_024;
         connect_timeout_seconds: 1..=u16::MAX;
         write_timeout_seconds: 1..=u16::MAX;
+    }
+    if let Some(policy) = section.choice("queue_policy", QUEUE_POLICIES) {
+        limits.queue_policy = policy;
     }
     section.finish();
     limits

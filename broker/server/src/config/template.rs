@@ -3,8 +3,10 @@
 
 use std::net::SocketAddr;
 
-use crate::config::Limits;
+use wasmqtt_core::limits::QueuePolicy;
+
 use crate::config::listener::Listener;
+use crate::config::{Limits, QUEUE_POLICIES};
 
 /// A commented file that says what the defaults say, but for `own-topics`, which enforces.
 pub(crate) fn broker_toml(bind: SocketAddr) -> String {
@@ -46,7 +48,16 @@ fn limits() -> String {
         "" => setting + "\n",
         note => format!("{setting:<42} # {note}\n"),
     });
-    text.concat()
+    text.concat() + &queue_policy(limits.queue_policy)
+}
+
+fn queue_policy(default: QueuePolicy) -> String {
+    let name = |(name, policy): &(&'static str, QueuePolicy)| (*policy == default).then_some(*name);
+    let default = QUEUE_POLICIES.iter().find_map(name).unwrap_or_default();
+    let others = QUEUE_POLICIES.iter().map(|(name, _)| *name).filter(|name| *name != default);
+    let others: Vec<&str> = others.collect();
+    let setting = format!("# queue_policy = \"{default}\"");
+    format!("{setting:<42} # {}; QoS 0 goes first whatever it says\n", others.join(", "))
 }
 
 const TEMPLATE: &str = r#"# wasmqtt: process settings. Users and access rules are in directory.db (`wasmqtt -C DIR user`, `acl`).
