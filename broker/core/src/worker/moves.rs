@@ -30,7 +30,7 @@ pub(super) struct Arriving {
 pub(super) struct Leaving {
     to: WorkerId,
     to_slot: SessionSlot,
-    /// Workers that have not answered the fence.
+    /// Workers that have not answered the fence; its own commits come last.
     open: usize,
 }
 
@@ -96,9 +96,6 @@ impl<S: Shell> Worker<S> {
             open += 1;
         }
         self.fences.insert(place, Leaving { to, to_slot, open });
-        if self.commits.after_all(After::OwnFence { slot: place }).is_some() {
-            self.handle_fence_done(place, shell);
-        }
     }
 
     pub(super) fn handle_fence(&mut self, from: WorkerId, slot: SessionSlot, shell: &mut S) {
@@ -112,7 +109,12 @@ impl<S: Shell> Worker<S> {
             return;
         };
         leaving.open -= 1;
-        if leaving.open > 0 {
+        let is_own_left = leaving.open == 1;
+        // What arrived before the last fence may have to be stored for the session.
+        if is_own_left && self.commits.after_all(After::OwnFence { slot: place }).is_some() {
+            return self.handle_fence_done(place, shell);
+        }
+        if is_own_left || self.fences.get(&place).is_some_and(|leaving| leaving.open > 0) {
             return;
         }
         let Some(Leaving { to, to_slot: slot, .. }) = self.fences.remove(&place) else {
