@@ -33,6 +33,7 @@ mod real_clients;
 mod retained;
 mod session;
 mod shared;
+mod shared_leaving;
 mod shutdown;
 mod startup;
 mod subscribe;

@@ -106,6 +106,28 @@ impl Drop for Subscriber {
     }
 }
 
+#[test]
+fn mosquitto_subscribers_share_a_group() {
+    if !mosquitto() || is_foreign() {
+        return;
+    }
+    let broker = Broker::dev_with(&["--workers", "3"]);
+    for version in ["mqttv311", "mqttv5"] {
+        let options = format!("-V {version} -q 1 -t $share/g/jobs/#");
+        let members = [1, 2].map(|_| Subscriber::start(&broker, &options));
+        for number in 0..6 {
+            let options = format!("-V {version} -q 1 -t jobs/{number} -m job-{number}");
+            assert!(publish(&broker, &options).status.success());
+        }
+        // They take turns, so each has three.
+        for (first, member) in members.iter().enumerate() {
+            for number in (first..6).step_by(2) {
+                member.line_with(&format!("job-{number}"));
+            }
+        }
+    }
+}
+
 const VERSIONS: [&str; 3] = ["mqttv31", "mqttv311", "mqttv5"];
 
 #[test]

@@ -12,9 +12,11 @@ use wasmqtt_core::reason::{ReasonCode, Version};
 use wasmqtt_core::session::will::Will;
 use wasmqtt_core::time::Millis;
 
-use crate::client::{Client, subscribe_filters};
+use crate::client::{Client, shared_filter, subscribe_filters};
 use crate::model::{Asked, WillFacts};
 use crate::packet::{Content, FromClient, METHOD, Plan, Shown, ToClient, properties_of};
+use crate::rng::Rng;
+use crate::scenario::{SHARED, Scenario, identifier_of_shared};
 use crate::shell::{Link, LinkIx};
 use crate::trace;
 use crate::world::World;
@@ -292,6 +294,13 @@ impl World {
     pub(crate) fn subscribe_packet(&mut self, client: usize) -> FromClient {
         let plan = &self.clients[client].plan;
         let rng = &mut self.shell.rng;
+        if !self.shell.scenario.groups.is_empty() && rng.chance(60) {
+            let group = rng.pick(&self.shell.scenario.groups);
+            let packet_id = PacketId::new(rng.within(1_000, 60_000) as u16).unwrap();
+            let identifier = identifier_of_shared(group);
+            let filters = vec![shared_filter(rng, group, plan)];
+            return FromClient::Subscribe { packet_id, identifier, filters };
+        }
         let filters = subscribe_filters(rng, &self.shell.scenario, plan);
         let is_v5 = plan.version == Version::V5;
         let identifier = if is_v5 && rng.chance(40) { rng.within(1, 20) as u32 } else { 0 };
@@ -308,7 +317,15 @@ impl World {
         let rng = &mut self.shell.rng;
         let packet_id = PacketId::new(rng.within(1_000, 60_000) as u16).unwrap();
         let count = rng.pick(&[1, 1, 2]);
-        let filters = (0..count).map(|_| rng.pick(&self.shell.scenario.filters).into()).collect();
+        let Scenario { filters, groups, .. } = &self.shell.scenario;
+        let filter = |rng: &mut Rng| {
+            if !groups.is_empty() && rng.chance(50) {
+                SHARED[rng.pick(groups)]
+            } else {
+                rng.pick(filters)
+            }
+        };
+        let filters = (0..count).map(|_| filter(rng).into()).collect();
         self.send(link, FromClient::Unsubscribe { packet_id, filters });
     }
 

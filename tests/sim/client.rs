@@ -11,7 +11,7 @@ use wasmqtt_core::reason::{ReasonCode, Version};
 
 use crate::packet::{Content, FromClient, METHOD, Plan, Shown, ToClient, Uid};
 use crate::rng::Rng;
-use crate::scenario::{ClientPlan, Scenario};
+use crate::scenario::{ClientPlan, SHARED, Scenario};
 use crate::shell::LinkIx;
 
 /// A client with what it keeps across connections.
@@ -198,6 +198,18 @@ impl Client {
     }
 }
 
+/// The filter of a Shared Subscription.
+pub(crate) fn shared_filter(rng: &mut Rng, group: usize, plan: &ClientPlan) -> SubscribeFilter {
+    let is_v5 = plan.version == Version::V5;
+    SubscribeFilter {
+        filter: SHARED[group].into(),
+        qos: QoS::from_u8(rng.pick(&[0, 1, 1, 1, 2, 2])).unwrap(),
+        no_local: false, // [MQTT-3.8.3-4]
+        retain_as_published: is_v5 && rng.chance(25),
+        retain_handling: if is_v5 { rng.pick(&[0, 1, 2]) } else { 0 },
+    }
+}
+
 /// The filters of a SUBSCRIBE.
 pub(crate) fn subscribe_filters(
     rng: &mut Rng,
@@ -208,7 +220,7 @@ pub(crate) fn subscribe_filters(
     let count = rng.pick(&[1, 1, 1, 2, 3]);
     let filter = |rng: &mut Rng| SubscribeFilter {
         filter: if rng.chance(plan.nonsense_percent) {
-            rng.pick(&["a/#/b", "$share/g/a", "", "a+", "#/"]).into()
+            rng.pick(&["a/#/b", "$share/g", "$share/g+/a", "$share//a", "", "a+", "#/"]).into()
         } else {
             rng.pick(&scenario.filters).into()
         },

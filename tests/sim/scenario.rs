@@ -4,6 +4,7 @@
 use wasmqtt_core::action::AccessStep;
 use wasmqtt_core::limits::{Limits, QueuePolicy, RetainedLimits};
 use wasmqtt_core::reason::Version;
+use wasmqtt_core::router::{GroupRule, Strategy};
 
 use crate::hooks::Judge;
 use crate::rng::Rng;
@@ -15,6 +16,31 @@ const FILTERS: &[&str] = &[
     "#", "+", "a/#", "a/+", "+/b", "a/b", "a", "b", "a/b/c", "+/b/#", "h/#", "h/+", "h/a", "$s/#",
     "$s/+", "+/+", "/+", "b/c", "a/b/c", "h/b",
 ];
+
+/// Filters of Shared Subscriptions.
+pub(crate) const SHARED: &[&str] = &[
+    "$share/g/#",
+    "$share/g/a/+",
+    "$share/g/a/b",
+    "$share/other/#",
+    "$share/other/a/b",
+    "$share/g/h/#",
+    "$share/g/+",
+];
+
+/// Subscription Identifiers of Shared Subscriptions are this and above; of others below.
+const SHARED_IDENTIFIER: u32 = 100;
+
+/// The Subscription Identifier that goes with a filter of [`SHARED`], also on 3.1.1: the workers
+/// do not mind, and a delivery then tells what it is for.
+pub(crate) const fn identifier_of_shared(group: usize) -> u32 {
+    SHARED_IDENTIFIER + group as u32
+}
+
+/// The filter of [`SHARED`] that a Subscription Identifier goes with.
+pub(crate) fn shared_by_identifier(identifier: u32) -> Option<usize> {
+    identifier.checked_sub(SHARED_IDENTIFIER).map(|group| group as usize)
+}
 
 /// One client of a run.
 #[derive(Clone, Debug)]
@@ -77,6 +103,9 @@ pub(crate) struct Scenario {
     pub(crate) clients: Vec<ClientPlan>,
     pub(crate) topics: Vec<&'static str>,
     pub(crate) filters: Vec<&'static str>,
+    /// Of [`SHARED`]: those that clients subscribe to.
+    pub(crate) groups: Vec<usize>,
+    pub(crate) strategies: Vec<GroupRule>,
     pub(crate) judge: Judge,
     /// Hooks that answer later.
     pub(crate) park_percent: u32,
@@ -112,6 +141,8 @@ impl Scenario {
             clients,
             topics: some(rng, TOPICS, &[1, 2, 4, 11]),
             filters: some(rng, FILTERS, &[2, 5, 20]),
+            groups: (0..rng.pick(&[0, 0, 1, 2, 4])).map(|_| rng.below(SHARED.len())).collect(),
+            strategies: strategies(rng),
             judge: Judge {
                 seed,
                 access: (0..plugins).map(AccessStep::Plugin).collect(),
@@ -139,6 +170,20 @@ impl Scenario {
 
 fn some(rng: &mut Rng, from: &[&'static str], sizes: &[usize]) -> Vec<&'static str> {
     (0..rng.pick(sizes)).map(|_| rng.pick(from)).collect()
+}
+
+fn strategies(rng: &mut Rng) -> Vec<GroupRule> {
+    const ALL: &[Strategy] = &[
+        Strategy::RoundRobin,
+        Strategy::Random,
+        Strategy::Sticky,
+        Strategy::HashClient,
+        Strategy::HashTopic,
+        Strategy::LeastInFlight,
+    ];
+    let mut rule =
+        |group: &str| GroupRule { group: group.into(), filter: None, strategy: rng.pick(ALL) };
+    vec![rule("g"), rule("*")]
 }
 
 fn client(rng: &mut Rng, index: usize) -> ClientPlan {

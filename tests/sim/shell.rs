@@ -234,6 +234,8 @@ impl Shell for SimShell {
                 }
             }
             Mail::Deliver { .. } => self.model.cover.hit("message mailed"),
+            Mail::Share { .. } => self.model.cover.hit("shared message mailed"),
+            Mail::ShareAgain(_) => self.model.cover.hit("shared message mailed again"),
             Mail::Moved { .. } | Mail::Fence { .. } | Mail::FenceDone { .. } => {}
         }
         if to == self.worker {
@@ -330,6 +332,13 @@ fn summary(mail: &Mail) -> String {
     match mail {
         Mail::Deliver { message, set, .. } => {
             format!("deliver {:?} to {}", uid_of(message.properties()), set.len())
+        }
+        Mail::Share { message, group, member, .. } => {
+            format!("share {:?}: {group} {member}", uid_of(message.properties()))
+        }
+        Mail::ShareAgain(again) => {
+            let uid = uid_of(again.message.properties());
+            format!("share {uid:?} again: {:?}", again.member.target.session)
         }
         Mail::Take { slot, to_slot, clean, .. } => {
             format!("take {slot:?} for {to_slot:?} clean {clean}")

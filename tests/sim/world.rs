@@ -58,7 +58,7 @@ pub(crate) fn run(seed: u64, traced: bool) -> Report {
 impl World {
     fn new(seed: u64) -> Self {
         let scenario = Scenario::of(seed);
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(scenario.strategies.clone()));
         let tenant = shared.add_tenant(TenantId::DEFAULT, "default".into());
         let setup = |id| Setup {
             id: WorkerId(id),
@@ -229,7 +229,10 @@ impl World {
                     self.shell.model.cover.hit("fence with an open commit");
                 }
             }
-            Mail::Deliver { .. } | Mail::FenceDone { .. } => {}
+            Mail::Deliver { .. }
+            | Mail::Share { .. }
+            | Mail::ShareAgain(_)
+            | Mail::FenceDone { .. } => {}
         }
         self.begin(to);
         self.handle(to, Event::Mail(mail));

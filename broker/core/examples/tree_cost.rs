@@ -10,11 +10,24 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
+use slotmap::SlotMap;
 use wasmqtt_core::access::{Actions, Effect, Pattern, Requester, Rule, RuleId, RuleSet, Subject};
+use wasmqtt_core::hook::ChainMask;
+use wasmqtt_core::ids::{SessionId, SessionSlot, TenantId, WorkerId};
+use wasmqtt_core::message::{MessageRef, QoS};
 use wasmqtt_core::router::tree::Tree;
+use wasmqtt_core::router::{Choice, Presence, Routes, Shared, Subscriber, Subscription};
+use wasmqtt_core::store::SubscriptionOptions;
+use wasmqtt_core::time::Millis;
 use wasmqtt_core::topic::TopicFilter;
 
 const SUBSCRIPTIONS: usize = 50_000;
+
+/// Sessions that have them.
+const SESSIONS: usize = 5_000;
+
+/// Workers that have the sessions.
+const WORKERS: u16 = 4;
 
 /// Topics that are matched.
 const MATCHES: usize = 1_000_000;
@@ -23,13 +36,15 @@ const MATCHES: usize = 1_000_000;
 const BATCH: usize = 64;
 
 /// As large as what the broker keeps of a subscription.
-type Subscriptions = Tree<(u16, u64), [u64; 3]>;
+type Subscriptions = Tree<(u16, u32, u64), [u64; 4]>;
 
 /// Each part runs in a process of its own: memory that another part gave back would not be seen.
-const PARTS: [(&str, fn()); 6] = [
+const PARTS: [(&str, fn()); 8] = [
     ("exact", exact_filters),
     ("wildcard", wildcard_filters),
     ("one-filter", one_filter_of_many),
+    ("routes", || routes(false)),
+    ("routes-groups", || routes(true)),
     ("rules-100", || rules_for_all(100)),
     ("rules-100000", || rules_for_all(100_000)),
     ("rules-of-users", || rules_of_users(100_000, 10)),
@@ -74,6 +89,74 @@ fn one_filter_of_many() {
     measure_tree(&filters, &["other/topic".to_owned()]);
 }
 
+/// What a publish costs until its receivers are known.
+fn routes(with_groups: bool) {
+    let kind = if with_groups { "half of them in groups of four" } else { "all plain" };
+    println!("{SUBSCRIPTIONS} subscriptions of {SESSIONS} sessions, {kind}");
+    let tenant = Shared::default().add_tenant(TenantId::DEFAULT, "default".into());
+    let mut slots: SlotMap<SessionSlot, ()> = SlotMap::default();
+    let places: Vec<SessionSlot> = (0..SESSIONS).map(|_| slots.insert(())).collect();
+    let presences: Vec<Arc<Presence>> = (0..SESSIONS).map(|_| Arc::default()).collect();
+    presences.iter().for_each(|presence| presence.arrive(100));
+    let topics: Vec<String> = (0..SUBSCRIPTIONS).map(topic).collect();
+    for number in 0..SUBSCRIPTIONS {
+        let in_group = with_groups && number % 2 == 0;
+        // Four members in a row are of one group.
+        let filter = if in_group {
+            format!("$share/g/{}", topics[number / 8 * 8])
+        } else {
+            topics[number].clone()
+        };
+        let filter = TopicFilter::parse(&filter).expect("it is valid");
+        let session = number * 7919 % SESSIONS;
+        let worker = WorkerId(u16::try_from(session).unwrap_or(0) % WORKERS);
+        let subscriber = Subscriber { worker, slot: places[session] };
+        let subscription = Subscription {
+            session: SessionId(session as u64),
+            options: SubscriptionOptions::default(),
+            durable: false,
+            presence: in_group.then(|| Arc::clone(&presences[session])),
+        };
+        tenant.change(|subscriptions| subscriptions.insert(&filter, subscriber, subscription));
+    }
+    let few: Vec<&String> = (0..MATCHES).map(|n| &topics[n % 300 * 144 % topics.len()]).collect();
+    measure("match, not remembered", few.chunks(BATCH), |topic| {
+        black_box(tenant.matches(topic, WORKERS));
+    });
+    let mut routes = Routes::default();
+    let bounds = (WORKERS, SUBSCRIPTIONS);
+    measure("match, remembered", few.chunks(BATCH), |topic| {
+        black_box(routes.find(&tenant, topic, None, bounds, |_| ChainMask::default()).is_ok());
+    });
+    let mut chosen = 0_u32;
+    let mut dice = 1;
+    measure("match, remembered, and a member of each group", few.chunks(BATCH), |topic| {
+        let found = routes.find(&tenant, topic, None, bounds, |_| ChainMask::default());
+        let route = found.ok().and_then(|route| routes.get(route));
+        for group in route.map_or(&[][..], |route| route.set.groups()) {
+            let message = message(topic);
+            let choice = Choice { message, publisher: "publisher", dice: &mut dice, tried: &[] };
+            if let Some(at) = group.choose(choice) {
+                group.members[at].presence.arrived();
+                chosen += 1;
+            }
+        }
+    });
+    println!("  {:.2} members chosen a topic", f64::from(chosen) / MATCHES as f64);
+}
+
+fn message(topic: &str) -> MessageRef<'_> {
+    MessageRef {
+        topic,
+        payload: b"",
+        qos: QoS::AtMostOnce,
+        retain: false,
+        properties: b"",
+        expires_at: Millis::NEVER,
+        publisher: None,
+    }
+}
+
 fn topic(number: usize) -> String {
     let (site, device) = (number % 200, number / 2);
     match number % 3 {
@@ -91,7 +174,7 @@ fn measure_tree(filters: &[String], topics: &[String]) {
     let with_filters = resident_bytes();
     let keyed: Vec<(u64, &TopicFilter)> = (0..).zip(&parsed).collect();
     measure("insert", keyed.chunks(BATCH), |(key, filter)| {
-        tree.insert(filter, (0, *key), [*key; 3]);
+        tree.insert(filter, (0, 0, *key), [*key; 4]);
     });
     let bytes = (resident_bytes() - with_filters) / tree.len();
     let filter_bytes = (with_filters - before) / tree.len();
@@ -114,7 +197,7 @@ fn measure_tree(filters: &[String], topics: &[String]) {
     println!("  {:.2} matches a topic", f64::from(matches) / (2 * MATCHES) as f64);
 
     measure("remove", keyed.chunks(BATCH), |(key, filter)| {
-        tree.remove(filter, (0, *key));
+        tree.remove(filter, (0, 0, *key));
     });
     assert!(tree.is_empty());
 }

@@ -10,9 +10,9 @@ use crate::ids::{
 };
 use crate::message::{QoS, SharedMessage};
 use crate::reason::ReasonCode;
-use crate::router::MatchSet;
-use crate::session::SessionState;
+use crate::router::{MatchSet, Member};
 use crate::session::will::Will;
+use crate::session::{SessionState, Share};
 use crate::store::StoreFault;
 
 /// A CONNECT packet that is well formed.
@@ -208,6 +208,21 @@ pub enum Mail {
         /// Whom it is for.
         set: Arc<MatchSet>,
     },
+    /// A message for one member of a share group.
+    Share {
+        /// The message.
+        message: SharedMessage,
+        /// Its id, when it is stored for that member.
+        id: Option<MessageId>,
+        /// The match set with the group.
+        set: Arc<MatchSet>,
+        /// The group's place there.
+        group: u32,
+        /// The member's place in the group.
+        member: u32,
+    },
+    /// The same for a message that another member did not take.
+    ShareAgain(Box<ShareAgain>),
     /// Hand over a session (or end it, when `clean`): its client connected elsewhere.
     Take {
         /// Where the session is.
@@ -238,4 +253,17 @@ pub enum Mail {
         /// What about.
         slot: SessionSlot,
     },
+}
+
+/// A message of a share group on its way to another member than the first.
+#[derive(Debug)]
+pub struct ShareAgain {
+    /// The message.
+    pub message: SharedMessage,
+    /// Its id, when it is stored for that member.
+    pub id: Option<MessageId>,
+    /// The member.
+    pub member: Member,
+    /// The group, and who had the message before.
+    pub share: Share,
 }

@@ -52,10 +52,20 @@ pub(crate) struct WorkerStatus {
 impl Letter {
     /// Bytes that it may hold on to, roughly.
     pub(crate) fn weight(&self) -> usize {
-        if let Self::Mail(Mail::Deliver { message, .. }) = self {
-            return LETTER_WEIGHT + message.payload().len();
-        }
-        LETTER_WEIGHT
+        let Self::Mail(mail) = self else {
+            return LETTER_WEIGHT;
+        };
+        let message = match mail {
+            Mail::Deliver { message, .. } | Mail::Share { message, .. } => message,
+            Mail::ShareAgain(again) => &again.message,
+            Mail::Take { .. }
+            | Mail::Moved { .. }
+            | Mail::Fence { .. }
+            | Mail::FenceDone { .. } => {
+                return LETTER_WEIGHT;
+            }
+        };
+        LETTER_WEIGHT + message.payload().len()
     }
 }
 

@@ -91,7 +91,7 @@ pub(crate) fn run(plan: RunPlan) -> anyhow::Result<()> {
     let exchangers = exchangers(&config, &hooks);
     let boxes = Arc::clone(&mailboxes);
     let chain = AuthChain::new(steps, exchangers, TenantId::DEFAULT, dev, handle, boxes);
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(Shared::new(config.shared.clone()));
     shared.add_tenant(TenantId::DEFAULT, Arc::clone(&tenant));
     let common = Arc::new(Common {
         workers,

@@ -59,7 +59,7 @@ impl Model {
             last_packet: self.now,
             congested: 0,
             ever_congested: false,
-            overrun: false,
+            overrun: None,
             awaiting: Vec::new(),
             exchanges: Vec::new(),
             duplicates: Vec::new(),
@@ -330,6 +330,7 @@ impl Model {
     }
 
     fn lose_live(&mut self, link: LinkIx, with_will: bool) {
+        self.disturb_groups();
         let state = &mut self.links[link];
         let session = state.session;
         let will = state.will.take().filter(|_| with_will);
@@ -418,7 +419,7 @@ impl Model {
                 state.awaiting.first().is_some_and(refused)
                     || !state.completes_due.is_empty()
                     || state.ever_congested
-                    || state.overrun
+                    || state.overrun.is_some()
             }
             _ => false,
         }

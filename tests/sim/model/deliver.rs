@@ -34,6 +34,9 @@ impl Model {
         if delivery.dup {
             return self.on_resend(link, uid, delivery);
         }
+        if self.on_shared(link, uid, delivery) {
+            return;
+        }
         let source = match self.source(session, uid, delivery, store) {
             Ok(source) => source,
             Err(why) => {
@@ -163,7 +166,7 @@ impl Model {
         store: &Store,
     ) -> Result<Vec<AttemptIx>, String> {
         let attempts = &self.by_uid[uid as usize];
-        if store.failed(uid) >= attempts.len() {
+        if store.failed(uid) >= attempts.len() && !self.may_be_stored_again(uid) {
             return Err("its commit failed".to_owned());
         }
         let taken: Vec<&Taken> =

@@ -182,9 +182,13 @@ impl Model {
     /// A worker is given PUBACK.
     pub(super) fn on_client_puback(&mut self, link: LinkIx, packet_id: PacketId) {
         let session = self.links[link].session;
-        self.sessions[session]
-            .in_flight
-            .retain(|sent| sent.packet_id != packet_id || sent.qos != QoS::AtLeastOnce);
+        let in_flight = &mut self.sessions[session].in_flight;
+        let is_it = |sent: &InFlight| sent.packet_id == packet_id && sent.qos == QoS::AtLeastOnce;
+        let is_known = in_flight.iter().any(is_it);
+        in_flight.retain(|sent| !is_it(sent));
+        if is_known {
+            self.on_shared_acknowledged(session, packet_id);
+        }
     }
 
     /// A worker is given PUBREC.

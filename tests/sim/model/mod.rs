@@ -8,6 +8,7 @@ mod deliver;
 mod dues;
 mod exchange;
 mod flight;
+mod groups;
 mod publish;
 mod retained;
 mod settle;
@@ -83,8 +84,8 @@ pub(crate) struct LinkState {
     /// When its socket was last seen full.
     congested: Step,
     ever_congested: bool,
-    /// Its session's queue lost a message, and the policy is to disconnect.
-    overrun: bool,
+    /// When its session's queue lost a message, where the policy is to disconnect.
+    overrun: Option<Step>,
     /// Publishes to acknowledge, oldest first.
     awaiting: Vec<AttemptIx>,
     /// QoS 2 publishes that were handed over on this connection and are not completed.
@@ -187,6 +188,7 @@ pub(crate) struct Model {
     unsettled: Vec<AttemptIx>,
     by_uid: Vec<Vec<AttemptIx>>,
     topics: BTreeMap<String, retained::Topic>,
+    groups: groups::Groups,
     shutting_down: bool,
     /// When nothing was on its way for the last time.
     settled: Step,
@@ -197,6 +199,7 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) fn new(limits: Limits, judge: Judge, clients: Vec<ClientFacts>) -> Self {
+        let groups = groups::Groups::new(&limits, &clients);
         Self {
             step: 1,
             now: START,
@@ -213,6 +216,7 @@ impl Model {
             unsettled: Vec::new(),
             by_uid: Vec::new(),
             topics: BTreeMap::new(),
+            groups,
             shutting_down: false,
             settled: 0,
             store_failed: false,

@@ -299,6 +299,9 @@ impl Model {
             return;
         };
         let is_kept = content.qos > QoS::AtMostOnce;
+        if !may_be_gone {
+            self.promise_shared(attempt, is_nobody, store);
+        }
         if content.retain && is_kept && !content.payload.is_empty() && !store.has_retained(uid) {
             self.fail(format!("message {uid} is acknowledged before it is retained in the store"));
         }

@@ -46,6 +46,7 @@ impl Model {
         for session in self.living().collect::<Vec<_>>() {
             self.settle_session_queue(session);
         }
+        self.settle_groups();
         if let Some(why) = self.store_differs(store) {
             self.fail(why);
         }
@@ -95,7 +96,8 @@ impl Model {
 
     fn settle_link(&mut self, link: LinkIx) {
         let state = &self.links[link];
-        if state.overrun {
+        // A message of a group may have been given back before the client was there.
+        if state.overrun.is_some_and(|at| state.lived < at) {
             return self.fail(format!("link {link} is not closed though its queue was full"));
         }
         if !state.awaiting.is_empty() {
@@ -145,6 +147,7 @@ impl Model {
             }
             if self.attempts[attempt].outcome == Outcome::Accepted {
                 self.settle_accepted(attempt, is_unseen);
+                self.settle_shared(attempt, is_unseen, store);
             }
         }
     }
@@ -232,6 +235,8 @@ impl Model {
 
     /// A worker says that it dropped a message since a queue is full, or its reader gone.
     pub(crate) fn on_dropped(&mut self, client_id: &str, topic: &str, reason: DropReason) {
+        // Where it was too large for one member of a group the others were full.
+        self.on_shared_dropped(topic);
         match reason {
             DropReason::Expired | DropReason::TooLarge => return,
             DropReason::SlowReader => {}
@@ -251,7 +256,10 @@ impl Model {
         };
         // What waited at QoS 0 is lost with its connection, whose end the model knows already.
         let is_detached = reason == DropReason::SlowReader && self.sessions[session].link.is_none();
-        if !is_detached && !self.sessions[session].doubtful && !self.may_be_full(session) {
+        // It may have been the queue of the session that was there before, in the same event.
+        let is_new = self.sessions[session].began == self.step;
+        if !is_detached && !is_new && !self.sessions[session].doubtful && !self.may_be_full(session)
+        {
             self.fail(format!("a message for {client_id} is dropped though there is room"));
         }
         let state = &mut self.sessions[session];
@@ -261,21 +269,28 @@ impl Model {
             && self.limits.queue_policy == QueuePolicy::Disconnect
         {
             self.cover.hit("disconnected by a full queue");
-            self.links[link].overrun = true;
+            self.links[link].overrun = Some(self.step);
         }
     }
 
     /// Whether so much may wait for a session that its queue is full.
-    fn may_be_full(&self, session: SessionIx) -> bool {
+    pub(super) fn may_be_full(&self, session: SessionIx) -> bool {
         let state = &self.sessions[session];
         let is_waiting = |attempt: &AttemptIx| {
             let tried = &self.attempts[*attempt];
             let to = tried.done.unwrap_or(self.step);
-            tried.outcome != Outcome::Refused
-                && (self.is_repeated(tried.uid) || !self.has_got(session, tried.uid))
+            (self.is_repeated(tried.uid) || !self.has_got(session, tried.uid))
                 && !self.subscriptions(session, *attempt, tried.first_handed, to, false).is_empty()
         };
-        let waiting: Vec<AttemptIx> = (0..self.attempts.len()).filter(is_waiting).collect();
+        let copies = |attempt: AttemptIx| {
+            if self.attempts[attempt].outcome == Outcome::Refused {
+                return 0;
+            }
+            usize::from(is_waiting(&attempt)) + self.shared_copies(session, attempt)
+        };
+        let all = 0..self.attempts.len();
+        let waiting: Vec<AttemptIx> =
+            all.flat_map(|attempt| std::iter::repeat_n(attempt, copies(attempt))).collect();
         let replays = state.replays.iter().filter(|replay| !replay.delivered).count()
             + self.still_to_replay(session);
         let bytes: usize =
@@ -286,6 +301,7 @@ impl Model {
 
     /// The end: every client that could be is connected, has read and acknowledged all.
     pub(crate) fn check_end(&mut self) {
+        self.check_groups_end();
         for session in self.living().collect::<Vec<_>>() {
             let state = &self.sessions[session];
             if state.doubtful || state.link.is_none() {

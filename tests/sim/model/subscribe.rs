@@ -155,11 +155,11 @@ impl Model {
             level.len() > 1 && level.contains(['#', '+'])
                 || *level == "#" && index + 1 < levels.len()
         };
-        if filter.is_empty() || levels.iter().enumerate().any(is_misplaced) {
+        if filter.is_empty()
+            || super::groups::is_malformed(filter)
+            || levels.iter().enumerate().any(is_misplaced)
+        {
             return Some(ReasonCode::TopicFilterInvalid);
-        }
-        if filter.starts_with("$share/") {
-            return Some(ReasonCode::SharedSubscriptionsNotSupported);
         }
         let name = &self.clients[self.links[link].client].name;
         self.judge.authorize(name, AccessAction::Subscribe, filter, qos, false).err()
@@ -327,6 +327,9 @@ impl Model {
         let session = self.links[link].session;
         let mut wanted = Vec::new();
         for filter in filters {
+            if filter.starts_with("$share/") {
+                self.disturb_groups();
+            }
             let step = self.step;
             self.doubt_replays_by(session, filter);
             let (mut was_there, mut was_not) = (false, true);

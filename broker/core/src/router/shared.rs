@@ -11,8 +11,9 @@ use crate::ids::{SessionId, SessionSlot, TenantId, WorkerId};
 use crate::limits::{Limits, RETAINED_PURGE_MAX};
 use crate::message::QoS;
 use crate::retained::Retained;
+use crate::router::group::{GroupRule, GroupSet, Member, Presence};
+use crate::router::subscriptions::{Key, Subscriptions};
 use crate::router::traffic::{Count, Traffic};
-use crate::router::tree::Tree;
 use crate::store::SubscriptionOptions;
 use crate::time::Millis;
 use crate::topic::TopicFilter;
@@ -27,7 +28,7 @@ pub struct Subscriber {
 }
 
 /// A subscription, as the trie keeps it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Subscription {
     /// The session.
     pub session: SessionId,
@@ -35,6 +36,8 @@ pub struct Subscription {
     pub options: SubscriptionOptions,
     /// Whether messages for it go through the store.
     pub durable: bool,
+    /// How the session stands, if this is a Shared Subscription.
+    pub presence: Option<Arc<Presence>>,
 }
 
 /// One session of a match set, with every subscription that matches.
@@ -88,6 +91,7 @@ impl Target {
 #[derive(PartialEq, Eq, Debug, Default)]
 pub struct MatchSet {
     workers: Box<[Box<[Target]>]>,
+    groups: Box<[GroupSet]>,
     durable: bool,
     total: usize,
 }
@@ -99,7 +103,13 @@ impl MatchSet {
         self.workers.get(worker.index()).map_or(&[], |targets| targets)
     }
 
-    /// Whether some target is durable.
+    /// The share groups that match: one member of each gets the message.
+    #[must_use]
+    pub const fn groups(&self) -> &[GroupSet] {
+        &self.groups
+    }
+
+    /// Whether some target is durable; members of groups are not looked at.
     #[must_use]
     pub const fn is_durable(&self) -> bool {
         self.durable
@@ -108,10 +118,12 @@ impl MatchSet {
     /// Bytes that it takes.
     #[must_use]
     pub fn size(&self) -> usize {
-        size_of::<Self>() + self.total * size_of::<Target>()
+        let members: usize = self.groups.iter().map(|group| group.members.len()).sum();
+        let groups = self.groups.len() * size_of::<GroupSet>() + members * size_of::<Member>();
+        size_of::<Self>() + self.total * size_of::<Target>() + groups
     }
 
-    /// Targets on all workers.
+    /// Targets on all workers, without the members of groups.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.total
@@ -120,11 +132,11 @@ impl MatchSet {
     /// Whether nobody subscribes.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.total == 0
+        self.total == 0 && self.groups.is_empty()
     }
 
     /// Its targets whose sessions are not in `other`, each at the place that `place_of` gives for
-    /// its session, if it gives one.
+    /// its session, if it gives one. Without groups.
     #[must_use]
     pub fn without(
         &self,
@@ -141,7 +153,8 @@ impl MatchSet {
             total += 1;
             workers[worker.index()].push(Target { slot, ..target.clone() });
         }
-        Self { workers: workers.into_iter().map(Vec::into_boxed_slice).collect(), durable, total }
+        let workers = workers.into_iter().map(Vec::into_boxed_slice).collect();
+        Self { workers, groups: Box::default(), durable, total }
     }
 
     /// Where a session was when the set was made, if it is in it.
@@ -181,7 +194,7 @@ pub struct TenantShared {
     /// Its name.
     pub name: Arc<str>,
     version: AtomicU64,
-    tree: RwLock<Tree<Subscriber, Subscription>>,
+    subscriptions: RwLock<Subscriptions>,
     retained: RwLock<Retained>,
     directory: Mutex<HashMap<Arc<str>, Owner, foldhash::fast::RandomState>>,
     /// By worker, as far as they were asked for.
@@ -193,12 +206,12 @@ pub struct TenantShared {
 }
 
 impl TenantShared {
-    fn new(id: TenantId, name: Arc<str>) -> Self {
+    fn new(id: TenantId, name: Arc<str>, rules: Arc<[GroupRule]>) -> Self {
         Self {
             id,
             name,
             version: AtomicU64::new(1),
-            tree: RwLock::default(),
+            subscriptions: RwLock::new(Subscriptions::new(id, rules)),
             retained: RwLock::default(),
             directory: Mutex::default(),
             traffic: Mutex::default(),
@@ -284,9 +297,9 @@ impl TenantShared {
     }
 
     /// Changes subscriptions. When this returns, every worker routes by them.
-    pub fn change<R>(&self, change: impl FnOnce(&mut Tree<Subscriber, Subscription>) -> R) -> R {
-        let mut tree = self.tree.write().unwrap_or_else(PoisonError::into_inner);
-        let result = change(&mut tree);
+    pub fn change<R>(&self, change: impl FnOnce(&mut Subscriptions) -> R) -> R {
+        let mut subscriptions = self.subscriptions.write().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut subscriptions);
         self.version.fetch_add(1, Ordering::Release);
         result
     }
@@ -298,32 +311,61 @@ impl TenantShared {
         from: Subscriber,
         to: Subscriber,
     ) {
-        self.change(|tree| {
+        self.change(|subscriptions| {
             for filter in filters {
-                if let Some(subscription) = tree.remove(filter, from) {
-                    tree.insert(filter, to, subscription);
-                }
+                // In this order: a group of one keeps what its strategy remembers.
+                let Some(subscription) = subscriptions.get(filter, from).cloned() else {
+                    continue;
+                };
+                subscriptions.insert(filter, to, subscription);
+                subscriptions.remove(filter, from);
             }
         });
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Subscriptions> {
+        self.subscriptions.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Number of subscriptions.
     #[must_use]
     pub fn subscriptions(&self) -> usize {
-        self.tree.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.read().tree.len()
     }
 
     /// The match set of a valid Topic Name, and the version at which it holds.
     #[must_use]
     pub fn matches(&self, topic: &str, workers: u16) -> (u64, MatchSet) {
-        let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
+        let subscriptions = self.read();
         let version = self.version(); // stands while the lock is held
-        let mut found: SmallVec<[(Subscriber, Subscription); 16]> = SmallVec::new();
-        tree.for_each_match(topic, &mut |subscriber, subscription: &Subscription| {
-            found.push((subscriber, *subscription));
+        let mut found: Found = SmallVec::new();
+        let mut shared: SmallVec<[(Key, Subscription); 0]> = SmallVec::new();
+        subscriptions.tree.for_each_match(topic, |key, subscription| match key.group {
+            None => {
+                let Subscription { session, options, durable, .. } = *subscription;
+                found.push((key.subscriber, session, options, durable));
+            }
+            Some(_) => shared.push((key, subscription.clone())),
         });
-        drop(tree);
-        (version, MatchSet::build(&mut found, workers))
+        let groups = if shared.is_empty() {
+            Box::default()
+        } else {
+            groups_of(&subscriptions, &mut shared, &found)
+        };
+        drop(subscriptions);
+        (version, MatchSet { groups, ..MatchSet::build(&mut found, workers) })
+    }
+
+    /// A share group with its members now; nothing if it has none. To be called when a member did
+    /// not take its message: what is found may be another group than the one that was.
+    #[must_use]
+    pub fn group(&self, filter: &TopicFilter) -> Option<GroupSet> {
+        let subscriptions = self.read();
+        let (group, members) = subscriptions.members_of(filter)?;
+        let members = members.filter_map(|(subscriber, it)| member(subscriber, it, false));
+        let mut members: Vec<Member> = members.collect();
+        members.sort_unstable_by_key(|member| member.target.session);
+        Some(GroupSet { group: Arc::clone(group), members: members.into_boxed_slice() })
     }
 
     /// Reads retained messages.
@@ -344,31 +386,68 @@ impl TenantShared {
     }
 }
 
+type Found = SmallVec<[(Subscriber, SessionId, SubscriptionOptions, bool); 16]>;
+
+fn member(subscriber: Subscriber, it: &Subscription, is_also_plain: bool) -> Option<Member> {
+    let Subscription { session, options, durable, presence } = it;
+    Some(Member {
+        worker: subscriber.worker,
+        target: Target {
+            slot: subscriber.slot,
+            session: *session,
+            durable: *durable,
+            options: SmallVec::from_buf([*options]),
+        },
+        presence: Arc::clone(presence.as_ref()?),
+        is_also_plain,
+    })
+}
+
+/// Shared Subscriptions that match, by group.
+fn groups_of(
+    subscriptions: &Subscriptions,
+    shared: &mut [(Key, Subscription)],
+    plain: &Found,
+) -> Box<[GroupSet]> {
+    let plain: HashSet<SessionId, foldhash::fast::RandomState> =
+        plain.iter().map(|(_, session, ..)| *session).collect();
+    shared.sort_unstable_by_key(|(key, it)| (key.group, it.session));
+    let of_one = shared.chunk_by(|(left, _), (right, _)| left.group == right.group);
+    let sets = of_one.filter_map(|of_one| {
+        let group = subscriptions.group(of_one.first()?.0.group?)?;
+        let members = of_one
+            .iter()
+            .filter_map(|(key, it)| member(key.subscriber, it, plain.contains(&it.session)));
+        Some(GroupSet { group: Arc::clone(group), members: members.collect() })
+    });
+    sets.collect()
+}
+
 impl MatchSet {
-    fn build(found: &mut [(Subscriber, Subscription)], workers: u16) -> Self {
-        found.sort_unstable_by_key(|(subscriber, _)| (subscriber.worker, subscriber.slot));
+    fn build(found: &mut Found, workers: u16) -> Self {
+        found.sort_unstable_by_key(|(subscriber, ..)| (subscriber.worker, subscriber.slot));
         let mut per_worker: Vec<Vec<Target>> = Vec::new();
         per_worker.resize_with(usize::from(workers), Vec::new);
         let mut set = Self::default();
-        for (subscriber, subscription) in found.iter() {
+        for (subscriber, session, options, durable) in found.iter() {
             let Some(targets) = per_worker.get_mut(subscriber.worker.index()) else {
                 continue;
             };
             match targets.last_mut() {
                 Some(last) if last.slot == subscriber.slot => {
-                    last.options.push(subscription.options);
+                    last.options.push(*options);
                 }
                 _ => {
                     set.total += 1;
                     targets.push(Target {
                         slot: subscriber.slot,
-                        session: subscription.session,
-                        durable: subscription.durable,
-                        options: SmallVec::from_buf([subscription.options]),
+                        session: *session,
+                        durable: *durable,
+                        options: SmallVec::from_buf([*options]),
                     });
                 }
             }
-            set.durable |= subscription.durable;
+            set.durable |= *durable;
         }
         set.workers = per_worker.into_iter().map(Vec::into_boxed_slice).collect();
         set
@@ -378,10 +457,17 @@ impl MatchSet {
 /// What all workers share.
 #[derive(Debug, Default)]
 pub struct Shared {
+    groups: Arc<[GroupRule]>,
     tenants: RwLock<HashMap<TenantId, Arc<TenantShared>, foldhash::fast::RandomState>>,
 }
 
 impl Shared {
+    /// Nothing yet; share groups choose their members as the first rule says that applies.
+    #[must_use]
+    pub fn new(groups: Vec<GroupRule>) -> Self {
+        Self { groups: groups.into(), tenants: RwLock::default() }
+    }
+
     /// The tenant of that number, if it was added.
     #[must_use]
     pub fn tenant(&self, id: TenantId) -> Option<Arc<TenantShared>> {
@@ -406,12 +492,14 @@ impl Shared {
     /// A tenant that nobody finds, for a connection that is refused since its tenant is unknown.
     #[must_use]
     pub fn nobody() -> Arc<TenantShared> {
-        Arc::new(TenantShared::new(TenantId(0), "".into()))
+        Arc::new(TenantShared::new(TenantId(0), "".into(), Arc::default()))
     }
 
     /// Adds a tenant; the one that is there if it was added before.
     pub fn add_tenant(&self, id: TenantId, name: Arc<str>) -> Arc<TenantShared> {
         let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(tenants.entry(id).or_insert_with(|| Arc::new(TenantShared::new(id, name))))
+        let groups = &self.groups;
+        let new = || Arc::new(TenantShared::new(id, name, Arc::clone(groups)));
+        Arc::clone(tenants.entry(id).or_insert_with(new))
     }
 }

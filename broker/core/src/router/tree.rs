@@ -98,6 +98,28 @@ impl<K: Copy + Eq + Hash, V> Tree<K, V> {
         Some(removed)
     }
 
+    /// The value of a subscription, if it is there.
+    #[must_use]
+    pub fn get(&self, filter: &TopicFilter, key: K) -> Option<&V> {
+        self.subscribers(filter)?.get(key)
+    }
+
+    /// The subscriptions to exactly that filter.
+    #[must_use]
+    pub fn at(&self, filter: &TopicFilter) -> &[(K, V)] {
+        self.subscribers(filter).map_or(&[], Subscribers::as_slice)
+    }
+
+    fn subscribers(&self, filter: &TopicFilter) -> Option<&Subscribers<K, V>> {
+        if filter.has_wildcards() {
+            let node = self.wildcard.find(filter.levels())?;
+            return self.wildcard.value(node).as_deref();
+        }
+        let is_it = |entry: &Exact<K, V>| entry.filter.filter() == filter.filter();
+        let entry = self.exact.find(self.hasher.hash_one(filter.filter()), is_it)?;
+        Some(&entry.subscribers)
+    }
+
     /// Calls `found` with every subscription whose filter matches the (valid) Topic Name: once for
     /// each subscription, so a subscriber with overlapping filters comes more than once. No order.
     pub fn for_each_match(&self, topic: &str, mut found: impl FnMut(K, &V)) {

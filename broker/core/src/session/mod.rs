@@ -11,13 +11,15 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use crate::ids::{SessionId, TenantId};
+use crate::limits::Limits;
 use crate::retained::Cursor;
+use crate::router::{Presence, Subscription};
 use crate::store::SubscriptionOptions;
 use crate::topic::TopicFilter;
 
 use inbound::Inbound;
 use outbound::Outbound;
-pub use waiting::Queued;
+pub use waiting::{Queued, Share};
 use will::DelayedWill;
 
 /// What a subscription has yet to get of the retained messages.
@@ -48,6 +50,8 @@ pub struct SessionState {
     pub subscriptions: HashMap<TopicFilter, SubscriptionOptions, foldhash::fast::RandomState>,
     /// Retained messages that are to be sent, of one subscription after the other.
     pub replays: Vec<Replay>,
+    /// What share groups see of it, once it is in one.
+    pub presence: Option<Arc<Presence>>,
     /// Towards the client.
     pub outbound: Outbound,
     /// From the client.
@@ -75,9 +79,46 @@ impl SessionState {
             expiry_seconds,
             subscriptions: HashMap::default(),
             replays: Vec::new(),
+            presence: None,
             outbound: Outbound::new(inflight_max),
             inbound: Inbound::default(),
             delayed_will: None,
+        }
+    }
+
+    /// What the trie keeps of one of its subscriptions.
+    pub fn subscription(
+        &mut self,
+        filter: &TopicFilter,
+        options: SubscriptionOptions,
+    ) -> Subscription {
+        let presence = filter
+            .share_group()
+            .map(|_| Arc::clone(self.presence.get_or_insert_with(Arc::default)));
+        Subscription { session: self.id, options, durable: self.is_durable(), presence }
+    }
+
+    /// Tells share groups that the client is there.
+    pub fn tell_there(&self, limits: &Limits) {
+        if let Some(presence) = &self.presence {
+            self.tell_held(limits);
+            presence.arrive(self.outbound.window_max());
+        }
+    }
+
+    /// Tells share groups that the client is away.
+    pub fn tell_away(&self, limits: &Limits) {
+        if let Some(presence) = &self.presence {
+            presence.leave();
+            self.tell_held(limits);
+        }
+    }
+
+    /// Tells share groups what the session holds; to be called when that has changed.
+    pub fn tell_held(&self, limits: &Limits) {
+        if let Some(presence) = &self.presence {
+            let held = self.outbound.in_flight() + self.outbound.queued();
+            presence.hold(held, self.outbound.is_full(limits));
         }
     }
 

@@ -7,6 +7,7 @@ use crate::ids::{MessageId, PacketId};
 use crate::limits::Limits;
 use crate::message::QoS;
 use crate::reason::{DropReason, ReasonCode};
+use crate::router::Group;
 use crate::time::Millis;
 
 use super::waiting::{Overflow, Queued, Waiting};
@@ -117,6 +118,42 @@ impl Outbound {
     pub fn detach(&mut self, lose: impl FnMut(Queued)) {
         self.resend.clear();
         self.waiting.detach(lose);
+    }
+
+    /// Takes out what another member of its share group may get instead: what waits, and, when the
+    /// session `ends`, what was sent at QoS 1 and not acknowledged. QoS 2 that was sent belongs to
+    /// this session alone [MQTT-4.8.2-4] [MQTT-4.8.2-5].
+    pub fn take_shared(&mut self, ends: bool, is_leaving: impl Fn(&Group) -> bool) -> Vec<Queued> {
+        let leaves =
+            |queued: &Queued| queued.share.as_ref().is_some_and(|it| is_leaving(&it.group));
+        let mut taken = if ends { self.take_unacknowledged(leaves) } else { Vec::new() };
+        taken.extend(self.waiting.take(leaves));
+        taken
+    }
+
+    fn take_unacknowledged(&mut self, leaves: impl Fn(&Queued) -> bool) -> Vec<Queued> {
+        let mut sent: Vec<(u64, PacketId)> = Vec::new();
+        for (index, slot) in self.window.iter().enumerate() {
+            if let Slot::Publish { queued, order, .. } = slot
+                && queued.qos == QoS::AtLeastOnce
+                && leaves(queued)
+            {
+                sent.push((*order, packet_id_of(index)));
+            }
+        }
+        sent.sort_unstable_by_key(|(order, _)| *order);
+        let mut taken = Vec::with_capacity(sent.len());
+        for (_, packet_id) in sent {
+            taken.extend(self.in_flight_message(packet_id).cloned());
+            self.free(packet_id);
+        }
+        taken
+    }
+
+    /// Messages that may be in flight towards the client.
+    #[must_use]
+    pub fn window_max(&self) -> u16 {
+        self.capacity.min(self.receive_maximum)
     }
 
     /// Whether something waits that the window would let go.
@@ -279,6 +316,7 @@ impl Outbound {
     }
 
     /// Drops what waits behind the window and is not wanted any longer; the ids of what is stored.
+    /// What came by a Shared Subscription is left alone.
     pub fn retain_queued(&mut self, is_wanted: impl Fn(&str) -> bool) -> Vec<MessageId> {
         self.waiting.retain(is_wanted)
     }
@@ -287,6 +325,19 @@ impl Outbound {
     #[must_use]
     pub fn queued(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Whether one more message of the size of those that wait would hardly fit.
+    #[must_use]
+    pub fn is_full(&self, limits: &Limits) -> bool {
+        let bytes = self.waiting.bytes() / self.waiting.len().max(1);
+        !self.waiting.is_empty() && !self.waiting.has_room(bytes, limits)
+    }
+
+    /// Whether a message of so many bytes can wait without taking another one's place.
+    #[must_use]
+    pub fn has_room_to_wait(&self, bytes: usize, limits: &Limits) -> bool {
+        self.waiting.has_room(bytes, limits)
     }
 
     /// Bytes of those messages.

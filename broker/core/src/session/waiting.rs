@@ -2,11 +2,36 @@
 //! What must not live here: the window of what was sent (`outbound`).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use crate::ids::MessageId;
+use crate::ids::{MessageId, SessionId};
 use crate::limits::{Limits, QueuePolicy};
 use crate::message::{QoS, SharedMessage};
 use crate::reason::DropReason;
+use crate::router::Group;
+
+/// The share group that a message came by, and its members that do not take the message.
+#[derive(Clone, Debug)]
+pub struct Share {
+    /// The group.
+    pub group: Arc<Group>,
+    /// Sessions that had the message; nothing for most.
+    pub tried: Option<Box<Vec<SessionId>>>,
+}
+
+impl Share {
+    /// A message that its group's first choice has yet to get.
+    #[must_use]
+    pub fn first(group: &Arc<Group>) -> Self {
+        Self { group: Arc::clone(group), tried: None }
+    }
+
+    /// Sessions that had the message.
+    #[must_use]
+    pub fn tried(&self) -> &[SessionId] {
+        self.tried.as_ref().map_or(&[], |tried| tried)
+    }
+}
 
 /// A message for one session.
 #[derive(Clone, Debug)]
@@ -21,6 +46,8 @@ pub struct Queued {
     pub retain: bool,
     /// Subscription Identifiers.
     pub subscription_ids: Option<Box<[u32]>>,
+    /// Where it came by a Shared Subscription.
+    pub share: Option<Share>,
 }
 
 impl Queued {
@@ -135,12 +162,35 @@ impl Waiting {
         }
     }
 
-    /// Drops messages above QoS 0 that are not wanted any longer; the ids of what is stored.
+    /// Takes out the messages that are wanted elsewhere: those above QoS 0 before the others.
+    pub fn take(&mut self, is_wanted: impl Fn(&Queued) -> bool) -> Vec<Queued> {
+        let Self { qos0, others, bytes, .. } = self;
+        let mut taken = Vec::new();
+        for queue in [others, qos0] {
+            if queue.iter().any(&is_wanted) {
+                let (out, stay): (Vec<_>, Vec<_>) =
+                    std::mem::take(queue).into_iter().partition(&is_wanted);
+                *bytes -= out.iter().map(Queued::size).sum::<usize>();
+                *queue = stay.into();
+                taken.extend(out);
+            }
+        }
+        taken
+    }
+
+    /// Whether a message of so many bytes can wait without taking another one's place.
+    #[must_use]
+    pub fn has_room(&self, bytes: usize, limits: &Limits) -> bool {
+        self.len() < limits.queue_messages_max && self.bytes + bytes <= limits.queue_bytes_max
+    }
+
+    /// Drops messages above QoS 0 that are not wanted any longer; the ids of what is stored. What
+    /// came by a Shared Subscription is left alone.
     pub fn retain(&mut self, is_wanted: impl Fn(&str) -> bool) -> Vec<MessageId> {
         let mut dropped = Vec::new();
         let bytes = &mut self.bytes;
         self.others.retain(|queued| {
-            let stays = is_wanted(queued.message.topic());
+            let stays = queued.share.is_some() || is_wanted(queued.message.topic());
             if !stays {
                 *bytes -= queued.size();
                 dropped.extend(queued.id);

@@ -11,12 +11,13 @@ use crate::hook::{
 use crate::ids::{ConnSlot, HookToken, SessionSlot};
 use crate::message::{MessageRef, QoS};
 use crate::reason::ReasonCode;
-use crate::router::{RouteRef, Subscriber};
+use crate::router::{Group, RouteRef, Subscriber};
 use crate::store::Op;
 use crate::time::Millis;
 use crate::topic::TopicFilter;
 
 use super::order::{self, Outcome};
+use super::share::Stray;
 use super::{FastMap, Parked, ParkedFor, Worker};
 
 /// Publish decisions of one connection. The last one is at hand; the others are in a map that a
@@ -254,10 +255,16 @@ impl<S: Shell> Worker<S> {
         });
         let (session, durable) = (state.id, state.is_durable());
         let subscriptions = &state.subscriptions;
-        let dropped = state
-            .outbound
-            .retain_queued(|topic| subscriptions.keys().any(|filter| filter.matches(topic)));
+        let dropped = state.outbound.retain_queued(|topic| {
+            let is_wanted_by =
+                |filter: &TopicFilter| filter.share_group().is_none() && filter.matches(topic);
+            subscriptions.keys().any(is_wanted_by)
+        });
         state.replays.retain(|replay| !gone.contains(&replay.filter));
+        // Of a share group others may have it.
+        let is_gone = |group: &Group| gone.contains(&group.filter);
+        let given_up = state.outbound.take_shared(false, is_gone).into_iter();
+        self.strays.extend(given_up.filter_map(|queued| Stray::left(queued, Some(session))));
         if durable {
             for filter in gone {
                 self.commits.push(Op::SubscriptionEnd { session, filter });

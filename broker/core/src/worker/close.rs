@@ -8,12 +8,14 @@ use crate::hook::{ConnectionFacts, Denial, Principal};
 use crate::ids::{ConnId, ConnSlot, SessionSlot, TenantId};
 use crate::reason::{DropReason, ReasonCode};
 use crate::router::{Subscriber, TenantShared};
+use crate::session::SessionState;
 use crate::session::will::DelayedWill;
 use crate::store::Op;
 use crate::time::Millis;
 
 use super::access::Decisions;
 use super::deliver::add_dropped;
+use super::share::Stray;
 use super::{Connection, Phase, Waiter, Worker};
 
 impl<S: Shell> Worker<S> {
@@ -119,9 +121,13 @@ impl<S: Shell> Worker<S> {
         }
         session.live = None;
         session.closing = Some(slot);
-        let (counters, client_id) = (&mut self.counters, &session.state.client_id);
+        let SessionState { id, client_id, outbound, .. } = &mut session.state;
+        let (counters, strays) = (&mut self.counters, &mut self.strays);
         let dropped_before = counters.messages_dropped;
-        session.state.outbound.detach(|queued| {
+        outbound.detach(|queued| {
+            if queued.share.is_some() {
+                return strays.extend(Stray::missed(queued, *id));
+            }
             let reason = DropReason::SlowReader;
             counters.dropped(reason, false);
             let topic = queued.message.topic();
@@ -129,6 +135,7 @@ impl<S: Shell> Worker<S> {
         });
         let dropped = counters.messages_dropped - dropped_before;
         add_dropped(&self.shared, session.state.tenant, dropped);
+        session.state.tell_away(&self.limits);
         let publisher = session.state.id;
         let ends = session.state.expiry_seconds == 0;
         if ends {
@@ -271,23 +278,28 @@ impl<S: Shell> Worker<S> {
         }
     }
 
+    /// Ends the subscriptions of a session that is over. What it has of share groups is given up
+    /// after: it is not found for it again.
     fn unsubscribe_all(&mut self, place: SessionSlot) {
         let Some(session) = self.sessions.get_mut(place) else {
             return;
         };
-        if session.state.subscriptions.is_empty() {
-            return;
+        let state = &mut session.state;
+        let subscriptions = std::mem::take(&mut state.subscriptions);
+        if !subscriptions.is_empty()
+            && let Some(tenant) = self.shared.tenant(state.tenant)
+        {
+            let subscriber = Subscriber { worker: self.id, slot: place };
+            tenant.change(|tree| {
+                for filter in subscriptions.keys() {
+                    tree.remove(filter, subscriber);
+                }
+            });
         }
-        let subscriptions = std::mem::take(&mut session.state.subscriptions);
-        let Some(tenant) = self.shared.tenant(session.state.tenant) else {
-            return;
-        };
-        let subscriber = Subscriber { worker: self.id, slot: place };
-        tenant.change(|tree| {
-            for filter in subscriptions.keys() {
-                tree.remove(filter, subscriber);
-            }
-        });
+        if state.presence.is_some() {
+            let taken = state.outbound.take_shared(true, |_| true);
+            self.strays.extend(taken.into_iter().filter_map(|queued| Stray::left(queued, None)));
+        }
     }
 
     /// Something of a session may be due: its delayed Will or its expiry.

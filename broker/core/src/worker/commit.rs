@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::action::{Reply, Shell};
+use crate::event::ShareAgain;
 use crate::ids::{BatchId, ConnSlot, MessageId, PacketId, SessionSlot, WorkerId};
 use crate::reason::ReasonCode;
 use crate::store::{Op, StoreFault};
@@ -42,6 +43,8 @@ pub(super) enum After {
     Unsubscribe(Box<Unsubscribed>),
     /// CONNACK.
     Connect { conn: ConnSlot, session_present: bool },
+    /// A share group's message goes to another member.
+    ShareAgain(Box<ShareAgain>),
     /// Nothing that was routed before waits any longer: another worker's session may move.
     Fence { from: WorkerId, slot: SessionSlot },
     /// The same for a session of this worker.
@@ -100,8 +103,14 @@ impl Commits {
 impl<S: Shell> Worker<S> {
     /// An id for a message that is about to be stored.
     pub(super) fn message_id(&mut self) -> MessageId {
-        self.next_message += 1;
-        MessageId((u64::from(self.id.0) << 48) | self.next_message)
+        self.message_ids(0)
+    }
+
+    /// The same, with so many ids after it that are free to use.
+    pub(super) fn message_ids(&mut self, more: usize) -> MessageId {
+        let id = MessageId((u64::from(self.id.0) << 48) | (self.next_message + 1));
+        self.next_message += 1 + more as u64;
+        id
     }
 
     pub(super) fn handle_persisted(
@@ -148,6 +157,11 @@ impl<S: Shell> Worker<S> {
             }
             After::Connect { conn, session_present } => {
                 self.finish_connect(now, conn, session_present, result, shell);
+            }
+            After::ShareAgain(again) => {
+                // If it could not be stored it goes on all the same: it was promised to somebody.
+                let id = again.id.filter(|_| result.is_ok());
+                self.give_or_mail(now, ShareAgain { id, ..*again }, shell);
             }
             After::Fence { from, slot } => {
                 shell.mail(from, crate::event::Mail::FenceDone { slot });

@@ -45,7 +45,7 @@ impl<S: Shell> Worker<S> {
         shell: &mut S,
     ) -> ConnSlot {
         let slot = self.begin_connect(now, link, connect, shell);
-        self.close_overrun(now, shell);
+        self.finish_event(now, shell);
         slot
     }
 
@@ -404,7 +404,7 @@ impl<S: Shell> Worker<S> {
             self.revoke(place, slot);
         }
         if existed && was_durable != is_durable {
-            self.set_durable(place, is_durable);
+            self.tell_durable(place);
         }
         let Some(session) = self.sessions.get_mut(place) else {
             return;
@@ -428,20 +428,21 @@ impl<S: Shell> Worker<S> {
     }
 
     /// Marks a session's subscriptions as going through the store or not.
-    fn set_durable(&self, place: SessionSlot, durable: bool) {
-        let Some(session) = self.sessions.get(place) else {
+    fn tell_durable(&mut self, place: SessionSlot) {
+        let Some(session) = self.sessions.get_mut(place) else {
             return;
         };
-        let Some(tenant) = self.shared.tenant(session.state.tenant) else {
+        let state = &mut session.state;
+        let Some(tenant) = self.shared.tenant(state.tenant) else {
             return;
         };
         let subscriber = crate::router::Subscriber { worker: self.id, slot: place };
         tenant.change(|tree| {
-            for (filter, options) in &session.state.subscriptions {
-                let (session, options) = (session.state.id, *options);
-                let subscription = crate::router::Subscription { session, options, durable };
-                tree.insert(filter, subscriber, subscription);
+            let subscriptions = std::mem::take(&mut state.subscriptions);
+            for (filter, options) in &subscriptions {
+                tree.insert(filter, subscriber, state.subscription(filter, *options));
             }
+            state.subscriptions = subscriptions;
         });
     }
 
@@ -486,6 +487,7 @@ impl<S: Shell> Worker<S> {
         conn.last_received = now;
         session.live = Some(Live { conn: slot, link: link.clone() });
         session.state.outbound.resume(pending.receive_maximum);
+        session.state.tell_there(&self.limits);
         let granted = self.limits.keep_alive_seconds_max;
         let asked = pending.asked_keep_alive;
         let is_lowered = granted > 0 && (asked == 0 || asked > granted);

@@ -1,6 +1,7 @@
 //! A message on its way out: retained store, local sessions, other workers, windows and queues.
 //! What must not live here: whether the message may pass at all.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -8,8 +9,10 @@ use smallvec::SmallVec;
 use crate::action::{Delivery, Observation, Reply, Shell};
 use crate::event::Mail;
 use crate::ids::{ConnSlot, MessageId, PacketId, SessionId, SessionSlot, TenantId};
+use crate::limits::QueuePolicy;
 use crate::message::{Message, MessageRef, QoS, SharedMessage};
 use crate::reason::{DropReason, ReasonCode};
+use crate::router::shared::Grant;
 use crate::router::{MatchSet, Shared, Target};
 use crate::session::outbound::{Acknowledged, Next};
 use crate::session::{Queued, SessionState};
@@ -17,10 +20,12 @@ use crate::store::Op;
 use crate::time::Millis;
 
 use super::publish::Refusal;
+use super::share::{By, Loss, Stray, members, unchoose};
 use super::{Counters, Live, Session, Worker};
 
 impl<S: Shell> Worker<S> {
-    /// Retains a message where it asks for it, and gives it to everyone in the match set; how many.
+    /// Retains a message where it asks for it, and gives it to everyone in the match set and to the
+    /// chosen members of its groups; how many.
     #[expect(clippy::too_many_arguments, reason = "the hot path borrows its parts one by one")]
     pub(super) fn deliver(
         &mut self,
@@ -29,21 +34,27 @@ impl<S: Shell> Worker<S> {
         message: MessageRef<'_>,
         kept: &mut Option<SharedMessage>,
         id: Option<MessageId>,
-        set: &Arc<MatchSet>,
+        (set, chosen): (&Arc<MatchSet>, &[u32]),
         shell: &mut S,
     ) -> Result<usize, Refusal> {
         if !message.retain {
             self.deliver_set(now, message, kept, id, set, shell);
-            return Ok(set.len());
+            if chosen.is_empty() {
+                return Ok(set.len());
+            }
+            self.deliver_chosen(now, message, kept, id, (set, chosen), shell);
+            return Ok(set.len() + members(set, chosen).count());
         }
         if let Err(refusal) = self.retain(slot, message, kept) {
-            self.take_back(slot, message.topic, id, set);
+            self.take_back(slot, message, id, (set, chosen));
+            unchoose(set, chosen);
             return Err(refusal);
         }
         let missed = Arc::new(self.missed(slot, message, set, shell));
         self.deliver_set(now, message, kept, id, set, shell);
         self.deliver_set(now, message, kept, None, &missed, shell);
-        Ok(set.len() + missed.len())
+        self.deliver_chosen(now, message, kept, id, (set, chosen), shell);
+        Ok(set.len() + missed.len() + members(set, chosen).count())
     }
 
     /// Gives a message to everyone in a match set, here and on other workers.
@@ -84,29 +95,48 @@ impl<S: Shell> Worker<S> {
         let is_late = id.is_none() && set.is_durable() && message.qos > QoS::AtMostOnce;
         let id = if is_late { self.store_late(message, kept, set) } else { id };
         for target in set.of(self.id) {
-            if let Some(session) = self.sessions.get_mut(target.slot) {
-                let mut out = Out {
-                    limits: &self.limits,
-                    commits: &mut self.commits,
-                    counters: &mut self.counters,
-                    overrun: &mut self.overrun,
-                    shell,
-                };
-                let dropped = out.counters.messages_dropped;
-                out.give(now, session, target, message, kept, id);
-                if out.counters.messages_dropped != dropped {
-                    let dropped = out.counters.messages_dropped - dropped;
-                    add_dropped(&self.shared, session.state.tenant, dropped);
-                }
-                if session.state.outbound.queued() > 0
-                    && let Some(live) = &session.live
-                    && let Some(conn) = self.conns.get_mut(live.conn)
-                    && conn.congested_since.is_none()
-                    && shell.is_congested(&live.link)
-                {
-                    conn.congested_since = Some(now);
-                }
-            }
+            self.give(now, target, None, message, kept, id, shell);
+        }
+    }
+
+    /// Gives a message to a session of this worker, if it is there.
+    #[expect(clippy::too_many_arguments, reason = "the hot path borrows its parts one by one")]
+    #[inline]
+    pub(super) fn give(
+        &mut self,
+        now: Millis,
+        target: &Target,
+        by: Option<By<'_>>,
+        message: MessageRef<'_>,
+        kept: &mut Option<SharedMessage>,
+        id: Option<MessageId>,
+        shell: &mut S,
+    ) {
+        let Some(session) = self.sessions.get_mut(target.slot) else {
+            return;
+        };
+        let mut out = Out {
+            limits: &self.limits,
+            commits: &mut self.commits,
+            counters: &mut self.counters,
+            overrun: &mut self.overrun,
+            strays: &mut self.strays,
+            shell,
+        };
+        let dropped = out.counters.messages_dropped;
+        out.give(now, session, target, by, message, kept, id);
+        if out.counters.messages_dropped != dropped {
+            let dropped = out.counters.messages_dropped - dropped;
+            add_dropped(&self.shared, session.state.tenant, dropped);
+        }
+        session.state.tell_held(&self.limits);
+        if session.state.outbound.queued() > 0
+            && let Some(live) = &session.live
+            && let Some(conn) = self.conns.get_mut(live.conn)
+            && conn.congested_since.is_none()
+            && shell.is_congested(&live.link)
+        {
+            conn.congested_since = Some(now);
         }
     }
 
@@ -120,12 +150,14 @@ impl<S: Shell> Worker<S> {
             commits: &mut self.commits,
             counters: &mut self.counters,
             overrun: &mut self.overrun,
+            strays: &mut self.strays,
             shell,
         };
         let dropped = out.counters.messages_dropped;
         out.drain(now, session);
         let dropped = out.counters.messages_dropped - dropped;
         add_dropped(&self.shared, session.state.tenant, dropped);
+        session.state.tell_held(&self.limits);
         if let Some(live) = &session.live
             && let Some(conn) = self.conns.get_mut(live.conn)
         {
@@ -154,6 +186,7 @@ impl<S: Shell> Worker<S> {
             commits: &mut self.commits,
             counters: &mut self.counters,
             overrun: &mut self.overrun,
+            strays: &mut self.strays,
             shell,
         };
         let dropped = out.counters.messages_dropped;
@@ -163,6 +196,7 @@ impl<S: Shell> Worker<S> {
         }
         let dropped = out.counters.messages_dropped - dropped;
         add_dropped(&self.shared, session.state.tenant, dropped);
+        session.state.tell_held(&self.limits);
     }
 
     pub(super) fn handle_puback(
@@ -248,6 +282,8 @@ impl<S: Shell> Worker<S> {
         }
         if state.outbound.has_next() || !state.replays.is_empty() {
             self.drain(now, conn.session, shell);
+        } else {
+            state.tell_held(&self.limits);
         }
     }
 }
@@ -267,20 +303,25 @@ struct Out<'a, S: Shell> {
     commits: &'a mut super::commit::Commits,
     counters: &'a mut Counters,
     overrun: &'a mut Vec<ConnSlot>,
+    strays: &'a mut VecDeque<Stray>,
     shell: &'a mut S,
 }
 
 impl<S: Shell> Out<'_, S> {
+    #[expect(clippy::too_many_arguments, reason = "the hot path borrows its parts one by one")]
     fn give(
         &mut self,
         now: Millis,
         session: &mut Session<S::Link>,
         target: &Target,
+        by: Option<By<'_>>,
         message: MessageRef<'_>,
         kept: &mut Option<SharedMessage>,
         id: Option<MessageId>,
     ) {
-        let Some(grant) = target.grant(message.qos, message.publisher) else {
+        // No Local is not for Shared Subscriptions [MQTT-3.8.3-4].
+        let publisher = message.publisher.filter(|_| by.is_none());
+        let Some(grant) = target.grant(message.qos, publisher) else {
             return;
         };
         let id = id.filter(|_| target.durable && grant.qos > QoS::AtMostOnce);
@@ -302,20 +343,20 @@ impl<S: Shell> Out<'_, S> {
                 subscription_ids: &grant.identifiers,
                 expiry_seconds: remaining_seconds(now, message.expires_at),
             };
-            return self.sent(delivery, live, &session.state.client_id);
+            if self.shell.deliver(&live.link, delivery) {
+                self.counters.messages_sent += 1;
+                return;
+            }
+            let queued = new_queued(message, kept, None, &grant, retain, by);
+            return self.too_large(target.session, &session.state.client_id, queued);
         }
         if grant.qos == QoS::AtMostOnce && session.live.is_none() {
-            return; // QoS 0 is not kept for a client that is away
+            // QoS 0 is not kept for a client that is away, but another member may be there.
+            let queued = by.map(|by| new_queued(message, kept, None, &grant, retain, Some(by)));
+            self.strays.extend(queued.and_then(|queued| Stray::missed(queued, target.session)));
+            return;
         }
-        let shared = kept.get_or_insert_with(|| Arc::new(Message::new(message)));
-        let queued = Queued {
-            message: Arc::clone(shared),
-            id,
-            qos: grant.qos,
-            retain,
-            subscription_ids: (!grant.identifiers.is_empty())
-                .then(|| grant.identifiers.into_boxed_slice()),
-        };
+        let queued = new_queued(message, kept, id, &grant, retain, by);
         match &session.live {
             Some(live)
                 if session.state.outbound.is_open(&queued)
@@ -355,10 +396,7 @@ impl<S: Shell> Out<'_, S> {
         // [MQTT-3.1.2-25]: as if it had been sent and acknowledged.
         let queued = queued.clone();
         state.outbound.free(packet_id);
-        if let Some(message) = id {
-            self.commits.push(Op::Dequeue { session, message });
-        }
-        self.dropped(&state.client_id, &queued, DropReason::TooLarge);
+        self.too_large(session, &state.client_id, queued);
     }
 
     /// A message expired on its way to a session [MQTT-3.3.2-5].
@@ -373,9 +411,26 @@ impl<S: Shell> Out<'_, S> {
     /// its way is not in its place yet.
     fn queue(&mut self, session: &mut Session<S::Link>, id: SessionId, queued: Queued) {
         let (commits, counters) = (&mut *self.commits, &mut *self.counters);
-        let client_id = &session.state.client_id;
+        let (strays, client_id) = (&mut *self.strays, &session.state.client_id);
+        let has_room = match &session.arriving {
+            Some(arriving) => arriving.waiting.has_room(queued.size(), self.limits),
+            None => session.state.outbound.has_room_to_wait(queued.size(), self.limits),
+        };
+        let overrun = session.live.as_ref().map(|live| live.conn);
+        let overrun = overrun.filter(|_| self.limits.queue_policy == QueuePolicy::Disconnect);
+        let loss = |reason| Loss { client_id: Arc::clone(client_id), reason, overrun };
+        if !has_room && queued.share.is_some() && queued.qos > QoS::AtMostOnce {
+            // Another member may have room. If it pushed out what waits, that would go on elsewhere
+            // and push out more, without end.
+            strays.extend(Stray::refused(queued, id, loss(DropReason::QueueMessages)));
+            return;
+        }
         let mut first = None;
         let lose = |victim: Queued, reason: DropReason| {
+            if victim.share.is_some() && victim.qos > QoS::AtMostOnce {
+                strays.extend(Stray::refused(victim, id, loss(reason)));
+                return;
+            }
             first.get_or_insert(reason);
             if let Some(message) = victim.id {
                 commits.push(Op::Dequeue { session: id, message });
@@ -427,8 +482,7 @@ impl<S: Shell> Out<'_, S> {
             if let Some(packet_id) = packet_id {
                 outbound.free(packet_id);
             }
-            done.extend(queued.id);
-            self.dropped(client_id, &queued, DropReason::TooLarge);
+            self.too_large(*id, client_id, queued);
         }
         for message in done {
             self.commits.push(Op::Dequeue { session: *id, message });
@@ -438,20 +492,44 @@ impl<S: Shell> Out<'_, S> {
         }
     }
 
-    fn sent(&mut self, delivery: Delivery<'_>, live: &Live<S::Link>, client_id: &str) {
-        if self.shell.deliver(&live.link, delivery) {
-            self.counters.messages_sent += 1;
-        } else {
-            let (topic, reason) = (delivery.message.topic, DropReason::TooLarge);
-            self.counters.dropped(reason, false);
-            self.shell.observe(Observation::Dropped { client_id, topic, reason });
+    /// A message is longer than its client takes; if it came by a share group, perhaps another
+    /// member takes it.
+    fn too_large(&mut self, session: SessionId, client_id: &Arc<str>, queued: Queued) {
+        let reason = DropReason::TooLarge;
+        if queued.share.is_some() {
+            let loss = Loss { client_id: Arc::clone(client_id), reason, overrun: None };
+            self.strays.extend(Stray::refused(queued, session, loss));
+            return;
         }
+        if let Some(message) = queued.id {
+            self.commits.push(Op::Dequeue { session, message });
+        }
+        self.dropped(client_id, &queued, reason);
     }
 
     fn dropped(&mut self, client_id: &str, queued: &Queued, reason: DropReason) {
         self.counters.dropped(reason, queued.id.is_some());
         let topic = queued.message.topic();
         self.shell.observe(Observation::Dropped { client_id, topic, reason });
+    }
+}
+
+fn new_queued(
+    message: MessageRef<'_>,
+    kept: &mut Option<SharedMessage>,
+    id: Option<MessageId>,
+    grant: &Grant,
+    retain: bool,
+    by: Option<By<'_>>,
+) -> Queued {
+    Queued {
+        message: Arc::clone(kept.get_or_insert_with(|| Arc::new(Message::new(message)))),
+        id,
+        qos: grant.qos,
+        retain,
+        subscription_ids: (!grant.identifiers.is_empty())
+            .then(|| grant.identifiers.as_slice().into()),
+        share: by.map(By::share),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::time::Millis;
 
 use super::delayed::Ticket;
 use super::publish::Acknowledgement;
+use super::share::Chosen;
 
 /// A publish that could not pass at once.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub(super) enum Stage {
     /// It may pass; it waits for the commit, or for those before it.
     Accepted {
         set: Arc<MatchSet>,
+        /// The members of its groups that get the message.
+        chosen: Chosen,
         id: Option<MessageId>,
         /// None: waits for its commit.
         committed: Option<Result<(), StoreFault>>,

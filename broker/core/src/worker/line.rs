@@ -16,6 +16,7 @@ use super::commit::{After, fault_code};
 use super::entry::{Entry, Hooks, Stage};
 use super::hooks::{Late, Outcome};
 use super::publish::Refusal;
+use super::share::{Chosen, unchoose};
 
 impl<S: Shell> Worker<S> {
     /// Publishes a Will, behind everything that its connection sent. Its expiry begins to count.
@@ -148,7 +149,7 @@ impl<S: Shell> Worker<S> {
                             self.commits.after_open(After::Publish { conn: slot, number });
                         }
                         let (set, committed) = (Arc::default(), (!waits).then_some(Ok(())));
-                        (Stage::Accepted { set, id: None, committed }, None)
+                        (Stage::Accepted { set, chosen: Chosen::new(), id: None, committed }, None)
                     }
                     Err(denial) => {
                         self.report_denial(slot, message.topic(), &denial, shell);
@@ -161,14 +162,16 @@ impl<S: Shell> Worker<S> {
                 let set = set.unwrap_or_default();
                 let owned = changed.map_or(message, Arc::new);
                 let passing = owned.as_ref().as_ref();
-                let first = self.is_committed_first(slot, passing, &set, acknowledgement);
+                let chosen = self.choose(slot, passing, &set);
+                let routed = (&*set, &*chosen);
+                let first = self.is_committed_first(slot, passing, routed, acknowledgement);
                 let mut id = None;
                 if first {
-                    id = self.start_commit(slot, &owned, &set, acknowledgement);
+                    id = self.start_commit(slot, &owned, routed, acknowledgement);
                     self.commits.after_open(After::Publish { conn: slot, number });
                 }
                 let committed = (!first).then_some(Ok(()));
-                (Stage::Accepted { set, id, committed }, Some(owned))
+                (Stage::Accepted { set, chosen, id, committed }, Some(owned))
             }
         };
         let Some(conn) = self.conns.get_mut(slot) else {
@@ -206,6 +209,9 @@ impl<S: Shell> Worker<S> {
         }
         let acknowledgement = entry.acknowledgement();
         let (due, is_will, ticket) = (entry.due, entry.is_will, entry.ticket);
+        if let Stage::Accepted { set, chosen, committed: Some(Err(_)), .. } = &entry.stage {
+            unchoose(set, chosen);
+        }
         let outcome = match entry.stage {
             Stage::Hooks(_) | Stage::Accepted { committed: None, .. } => return false,
             // Nobody would send it again.
@@ -227,10 +233,10 @@ impl<S: Shell> Worker<S> {
                 self.schedule(slot, entry.message, due, is_will, ticket);
                 Ok(1) // whoever gets it then
             }
-            Stage::Accepted { set, id, committed: Some(Ok(())) } => {
+            Stage::Accepted { set, chosen, id, committed: Some(Ok(())) } => {
                 let message = entry.message.as_ref().as_ref();
                 let mut kept = Some(Arc::clone(&entry.message));
-                self.deliver(now, slot, message, &mut kept, id, &set, shell)
+                self.deliver(now, slot, message, &mut kept, id, (&set, &chosen), shell)
             }
             Stage::Refused(denial) => Err(Refusal { is_fault: denial.code.is_fault(), denial }),
         };

@@ -17,6 +17,7 @@ pub mod order;
 mod publish;
 mod replay;
 mod retain;
+mod share;
 mod subscribe;
 mod sys;
 
@@ -51,6 +52,7 @@ use delayed::Delayed;
 use entry::Entry;
 use exchange::Exchange;
 use moves::Arriving;
+use share::Stray;
 use subscribe::{Change, Request};
 
 /// What a worker is made of.
@@ -60,7 +62,8 @@ pub struct Setup {
     pub id: WorkerId,
     /// How many workers there are.
     pub workers: u16,
-    /// Makes assigned Client Identifiers differ between runs of the broker.
+    /// Makes assigned Client Identifiers and what is chosen by chance differ between runs of the
+    /// broker.
     pub seed: u64,
     /// What all workers share.
     pub shared: Arc<Shared>,
@@ -161,6 +164,10 @@ pub struct Worker<S: Shell> {
     next_conn: u64,
     next_session: u64,
     next_message: u64,
+    /// State of its random numbers.
+    dice: u64,
+    /// Messages of share groups that their members did not take; none between two events.
+    strays: VecDeque<Stray>,
     counters: Counters,
     /// Connections whose session's queue calls for their end.
     overrun: Vec<ConnSlot>,
@@ -234,6 +241,11 @@ struct Session<L> {
 }
 
 impl<L> Session<L> {
+    /// Whether it has ended with its connection, and only waits for that to drain.
+    const fn is_over(&self) -> bool {
+        self.state.expiry_seconds == 0 && self.live.is_none() && self.arriving.is_none()
+    }
+
     /// Has the session end as soon as nothing holds it, and in the store at once.
     fn end_when_free(&mut self, commits: &mut Commits) {
         if let Some(arriving) = &mut self.arriving {
@@ -307,6 +319,8 @@ impl<S: Shell> Worker<S> {
             next_conn: 0,
             next_session: 0,
             next_message: 0,
+            dice: seed ^ (u64::from(id.0) << 32),
+            strays: VecDeque::new(),
             counters: Counters::default(),
             overrun: Vec::new(),
             replaying: Vec::new(),
@@ -317,7 +331,16 @@ impl<S: Shell> Worker<S> {
     /// Does what an event calls for. After a run of events, call [`Worker::flush`].
     pub fn handle(&mut self, now: Millis, event: Event<'_>, shell: &mut S) {
         self.handle_event(now, event, shell);
-        self.close_overrun(now, shell);
+        self.finish_event(now, shell);
+    }
+
+    /// What an event called for that can't be done while a session is worked on. Ends: no message
+    /// of a share group goes to a member twice, and no connection is closed twice.
+    fn finish_event(&mut self, now: Millis, shell: &mut S) {
+        while !self.strays.is_empty() || !self.overrun.is_empty() {
+            self.share_again(now, shell);
+            self.close_overrun(now, shell);
+        }
     }
 
     fn handle_event(&mut self, now: Millis, event: Event<'_>, shell: &mut S) {
@@ -480,6 +503,12 @@ impl<S: Shell> Worker<S> {
                 let mut kept = Some(Arc::clone(&message));
                 self.deliver_here(now, message.as_ref().as_ref(), &mut kept, id, &set, shell);
             }
+            Mail::Share { message, id, set, group, member } => {
+                let mut kept = Some(Arc::clone(&message));
+                let message = message.as_ref().as_ref();
+                self.give_share(now, message, &mut kept, id, &set, (group, member), shell);
+            }
+            Mail::ShareAgain(again) => self.give_again(now, *again, shell),
             Mail::Take { slot, to, to_slot, clean } => {
                 self.handle_take(now, slot, to, to_slot, clean, shell);
             }

@@ -152,14 +152,14 @@ impl<S: Shell> Worker<S> {
                 self.timers.push(std::cmp::Reverse((delayed.due, place)));
             }
         }
-        if ends {
-            session.end_when_free(&mut self.commits);
-            return self.free_session(now, place, shell);
-        }
         self.queue_all(place, meanwhile.into_messages(), shell);
         let Some(session) = self.sessions.get_mut(place) else {
             return;
         };
+        if ends {
+            session.end_when_free(&mut self.commits);
+            return self.free_session(now, place, shell);
+        }
         match session.waiter.take() {
             Some(Waiter::Local(conn)) if self.conns.contains_key(conn) => {
                 self.settle(now, place, conn, existed, shell);

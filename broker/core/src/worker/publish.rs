@@ -10,7 +10,7 @@ use crate::hook::Denial;
 use crate::ids::{ConnSlot, PacketId};
 use crate::message::{Message, MessageRef, QoS};
 use crate::reason::ReasonCode;
-use crate::router::RouteRef;
+use crate::router::{MatchSet, RouteRef};
 use crate::session::inbound::Phase as InboundPhase;
 use crate::store::Op;
 use crate::time::Millis;
@@ -19,10 +19,16 @@ use super::commit::After;
 use super::delayed::is_delayed;
 use super::entry::{Entry, Hooks, Stage};
 use super::hooks::{Late, Outcome};
+use super::share::members;
 use super::{TopicSettings, Worker};
 
 /// Packet Identifier and QoS of a PUBLISH packet: what is acknowledged, and how.
 pub(super) type Acknowledgement = (Option<PacketId>, QoS);
+
+/// Whether a chosen member of a share group keeps the message.
+fn is_kept(qos: QoS, set: &MatchSet, chosen: &[u32]) -> bool {
+    members(set, chosen).any(|(_, member)| member.keeps(qos))
+}
 
 /// Why a publish got no further.
 #[derive(Debug)]
@@ -211,17 +217,18 @@ impl<S: Shell> Worker<S> {
             return;
         };
         let set = Arc::clone(&route.set);
+        let chosen = self.choose(slot, message, &set);
         let mut kept = None;
-        if self.is_committed_first(slot, message, &set, acknowledgement) {
+        if self.is_committed_first(slot, message, (&set, &chosen), acknowledgement) {
             let number = self.conns.get(slot).map_or(0, |conn| conn.line.end());
             let owned = Arc::new(Message::new(message));
-            let id = self.start_commit(slot, &owned, &set, acknowledgement);
+            let id = self.start_commit(slot, &owned, (&set, &chosen), acknowledgement);
             self.commits.after_open(After::Publish { conn: slot, number });
-            let stage = Stage::Accepted { set, id, committed: None };
+            let stage = Stage::Accepted { set, chosen, id, committed: None };
             let entry = Entry { stage, ..Entry::of(owned, acknowledgement) };
             return self.wait_in_line(slot, entry, shell);
         }
-        let delivered = self.deliver(now, slot, message, &mut kept, None, &set, shell);
+        let delivered = self.deliver(now, slot, message, &mut kept, None, (&set, &chosen), shell);
         self.acknowledge(now, slot, acknowledgement, delivered, shell);
     }
 
@@ -230,10 +237,12 @@ impl<S: Shell> Worker<S> {
         &self,
         slot: ConnSlot,
         message: MessageRef<'_>,
-        set: &crate::router::MatchSet,
+        (set, chosen): (&MatchSet, &[u32]),
         (packet_id, acknowledge): Acknowledgement,
     ) -> bool {
-        if message.qos > QoS::AtMostOnce && (set.is_durable() || message.retain) {
+        if message.qos > QoS::AtMostOnce
+            && (set.is_durable() || message.retain || is_kept(message.qos, set, chosen))
+        {
             return true;
         }
         packet_id.is_some() && acknowledge == QoS::ExactlyOnce && self.is_durable(slot)
@@ -249,16 +258,20 @@ impl<S: Shell> Worker<S> {
         &mut self,
         slot: ConnSlot,
         message: &Arc<Message>,
-        set: &crate::router::MatchSet,
+        (set, chosen): (&MatchSet, &[u32]),
         (packet_id, acknowledge): Acknowledgement,
     ) -> Option<crate::ids::MessageId> {
         let mut id = None;
-        if set.is_durable() && message.qos > QoS::AtMostOnce {
-            let message_id = self.message_id();
+        let is_stored = set.is_durable() && message.qos > QoS::AtMostOnce;
+        if is_stored || is_kept(message.qos, set, chosen) {
+            let message_id = self.message_ids(set.groups().len());
             id = Some(message_id);
-            self.commits.push(Op::Message { id: message_id, message: Arc::clone(message) });
-            let targets = set.iter().map(|(_, target)| target);
-            self.enqueue(message_id, message.as_ref().as_ref(), targets);
+            if is_stored {
+                self.commits.push(Op::Message { id: message_id, message: Arc::clone(message) });
+                let targets = set.iter().map(|(_, target)| target);
+                self.enqueue(message_id, message.as_ref().as_ref(), targets);
+            }
+            self.store_chosen(message_id, message, (set, chosen), is_stored);
         }
         if message.retain {
             self.store_retained(slot, message);

@@ -152,6 +152,7 @@ fn next_slice(
                 retain: true, // [MQTT-3.3.1-8]
                 subscription_ids: (options.identifier != 0)
                     .then(|| Box::from([options.identifier])),
+                share: None,
             });
             Room::Taken
         };

@@ -19,6 +19,7 @@ use crate::store::Op;
 use super::Worker;
 use super::entry::{Entry, Stage};
 use super::publish::Refusal;
+use super::share::{members, share_id};
 
 impl<S: Shell> Worker<S> {
     pub(super) fn retain(
@@ -102,9 +103,9 @@ impl<S: Shell> Worker<S> {
     pub(super) fn take_back(
         &mut self,
         slot: ConnSlot,
-        topic: &str,
+        MessageRef { topic, qos, .. }: MessageRef<'_>,
         id: Option<MessageId>,
-        set: &MatchSet,
+        (set, chosen): (&MatchSet, &[u32]),
     ) {
         let Some(conn) = self.conns.get(slot) else {
             return;
@@ -112,6 +113,10 @@ impl<S: Shell> Worker<S> {
         if let Some(message) = id {
             for (_, target) in set.iter().filter(|(_, target)| target.durable) {
                 let session = target.session;
+                self.commits.push(Op::Dequeue { session, message });
+            }
+            for (group, member) in members(set, chosen).filter(|(_, it)| it.keeps(qos)) {
+                let (session, message) = (member.target.session, share_id(message, group, member));
                 self.commits.push(Op::Dequeue { session, message });
             }
         }

@@ -11,7 +11,7 @@ use crate::ids::{ConnSlot, PacketId, SessionSlot};
 use crate::limits::SUBSCRIBE_FILTERS_MAX as FILTERS_MAX;
 use crate::message::QoS;
 use crate::reason::ReasonCode;
-use crate::router::{Subscriber, Subscription};
+use crate::router::Subscriber;
 use crate::store::{Op, StoreFault, SubscriptionOptions};
 use crate::time::Millis;
 use crate::topic::TopicFilter;
@@ -269,6 +269,7 @@ impl<S: Shell> Worker<S> {
             codes.push(granted(asked.qos));
             // [MQTT-3.3.1-9] to [MQTT-3.3.1-11]
             let with_retained = match asked.retain_handling {
+                _ if filter.share_group().is_some() => false, // MQTT 5, 4.8.2
                 0 => true,
                 1 => is_new,
                 _ => false,
@@ -279,11 +280,13 @@ impl<S: Shell> Worker<S> {
         if !made.is_empty() {
             tenant.change(|tree| {
                 for (filter, options, _) in &made {
-                    let options = *options;
-                    let subscription = Subscription { session: id, options, durable };
+                    let subscription = state.subscription(filter, *options);
                     tree.insert(filter, subscriber, subscription);
                 }
             });
+            if session.live.is_some() {
+                session.state.tell_there(&self.limits);
+            }
         }
         // A filter that the packet names twice is answered twice [MQTT-3.8.4-4] [MQTT-3.8.4-5].
         let is_asked = made.iter().filter(|(_, _, with_retained)| *with_retained);
@@ -359,10 +362,6 @@ impl<S: Shell> Worker<S> {
         for text in filters {
             let filter = match parse(&renamed(&self.topics, text)) {
                 Ok(filter) => filter,
-                Err(ReasonCode::SharedSubscriptionsNotSupported) => {
-                    codes.push(ReasonCode::NoSubscriptionExisted); // [MQTT-3.11.3-2]
-                    continue;
-                }
                 Err(code) => {
                     codes.push(code);
                     continue;
@@ -392,6 +391,7 @@ impl<S: Shell> Worker<S> {
                     tree.remove(filter, subscriber);
                 }
             });
+            self.leave_groups(place, &gone);
         }
         let done = Unsubscribed { conn: slot, session: place, packet_id, codes, gone };
         if durable {
@@ -454,17 +454,19 @@ impl<S: Shell> Worker<S> {
         let here = Subscriber { worker: self.id, slot: place };
         let leaving = self.fences.get(&place);
         let subscriber = leaving.map_or(here, super::moves::Leaving::subscriber);
-        let (session, durable) = (state.id, state.is_durable());
         tenant.change(|tree| match committed {
             Some(options) => {
                 state.subscriptions.insert(filter.clone(), options);
-                tree.insert(filter, subscriber, Subscription { session, options, durable });
+                tree.insert(filter, subscriber, state.subscription(filter, options));
             }
             None => {
                 state.subscriptions.remove(filter);
                 tree.remove(filter, subscriber);
             }
         });
+        if committed.is_none() {
+            self.leave_groups(place, std::slice::from_ref(filter));
+        }
     }
 }
 
@@ -484,11 +486,7 @@ fn renamed<'t>(topics: &TopicSettings, filter: &'t str) -> Cow<'t, str> {
 }
 
 fn parse(text: &str) -> Result<TopicFilter, ReasonCode> {
-    let filter = TopicFilter::parse(text).map_err(|_| ReasonCode::TopicFilterInvalid)?;
-    if filter.share_group().is_some() {
-        return Err(ReasonCode::SharedSubscriptionsNotSupported);
-    }
-    Ok(filter)
+    TopicFilter::parse(text).map_err(|_| ReasonCode::TopicFilterInvalid)
 }
 
 const fn granted(qos: QoS) -> ReasonCode {

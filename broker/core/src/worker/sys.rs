@@ -88,6 +88,7 @@ impl<S: Shell> Worker<S> {
         let set = Arc::clone(&route.set);
         let mut kept = Some(Arc::clone(&message));
         self.deliver_set(now, message.as_ref().as_ref(), &mut kept, None, &set, shell);
+        self.share_own(now, message, &set, shell);
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use wasmqtt_core::limits::{Limits as CoreLimits, QueuePolicy, RetainedLimits};
 use wasmqtt_core::rewrite::{Rewrite, Rewrites};
+use wasmqtt_core::router::GroupRule;
 use wasmqtt_core::topic::TopicFilter;
 use wasmqtt_core::worker::TopicSettings;
 use wasmqtt_core::worker::auto_subscribe::AutoSubscribe;
@@ -42,6 +43,8 @@ pub(crate) struct Config {
     pub plugins: BTreeMap<Arc<str>, PluginConfig>,
     /// `[topics]`, `[[rewrite]]` and `[[auto_subscribe]]`.
     pub topics: Topics,
+    /// How share groups choose: the first that applies.
+    pub shared: Vec<GroupRule>,
     /// Bounds.
     pub limits: Limits,
     /// Worker threads: "auto" is the number of cores.
@@ -292,6 +295,7 @@ impl Default for Config {
             publish_order: Vec::new(),
             plugins: BTreeMap::new(),
             topics: Topics::default(),
+            shared: Vec::new(),
             limits: Limits::default(),
             workers: cores(),
             log: LogConfig::default(),

@@ -17,6 +17,7 @@ use crate::config::{
 };
 
 mod listeners;
+mod shared;
 
 /// The hooks that an order of the configuration calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -109,6 +110,7 @@ pub(crate) fn read(root: &Table, directory: &Path, found: &Found) -> (Config, Pl
     config.plugins = plugins(&mut reader, directory, &mut places);
     check_steps(&reader, &config, &places);
     config.topics = topics::read(&mut reader);
+    config.shared = shared::read(&mut reader);
     if let Some(section) = reader.section("limits") {
         config.limits = limits(section);
     }

@@ -133,6 +133,12 @@ config = { publish = ["devices/${clientid}/#"], subscribe = ["commands/${clienti
 #   filter = "devices/${clientid}/commands"
 #   qos = 1                          also no_local, retain_as_published, retain_handling
 
+#   [[shared]]                       $share groups: the first that applies chooses the member
+#   group = "workers-*"
+#   filter = "jobs/#"                may be left out
+#   strategy = "least-in-flight"     round-robin where none applies; random, sticky, hash-client
+#                                    (by publisher), hash-topic
+
 # [limits]
 {limits}
 # [workers]

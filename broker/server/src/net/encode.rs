@@ -230,7 +230,7 @@ fn connack_v5(
         max_packet_size: (!is_error).then_some(limits.packet_bytes_max),
         assigned_client_id: connack.assigned_client_id.map(ByteString::from),
         topic_alias_max: limits.topic_alias_maximum,
-        shared_subscription_available: false,
+        shared_subscription_available: true,
         server_keepalive_sec: connack.server_keep_alive,
         reason_string: reason.map(ByteString::from),
         response_info: information.map(ByteString::from),

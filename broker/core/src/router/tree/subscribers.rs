@@ -46,6 +46,15 @@ impl<K, V> Subscribers<K, V> {
 }
 
 impl<K: Copy + Eq + Hash, V> Subscribers<K, V> {
+    pub(super) fn get(&self, key: K) -> Option<&V> {
+        let entries = self.as_slice();
+        let place = match self {
+            Self::Few(_) => entries.iter().position(|(there, _)| *there == key)?,
+            Self::Many(indexed) => indexed.place(key)?,
+        };
+        Some(&entries[place].1)
+    }
+
     /// Gives the value that was there for the key.
     pub(super) fn insert(&mut self, key: K, value: V) -> Option<V> {
         match self {

@@ -34,7 +34,14 @@ fn queued(number: usize, qos: QoS, payload_bytes: usize) -> Queued {
         expires_at: Millis::NEVER,
         publisher: None,
     });
-    Queued { message: Arc::new(message), id: None, qos, retain: false, subscription_ids: None }
+    Queued {
+        message: Arc::new(message),
+        id: None,
+        qos,
+        retain: false,
+        subscription_ids: None,
+        share: None,
+    }
 }
 
 fn number(queued: &Queued) -> usize {

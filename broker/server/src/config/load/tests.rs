@@ -8,6 +8,7 @@ use crate::config::listener::{Transport, WebSocket};
 use crate::config::{AccessStep, AuthStep, Config, LogLevel, OnFault, PluginSource, template};
 
 mod listeners;
+mod shared;
 
 #[track_caller]
 fn read(text: &str, overrides: &[&str]) -> Result<super::Loaded, String> {
@@ -275,7 +276,7 @@ fn an_unknown_section_is_refused_with_a_suggestion() {
  2 │ order = []
    ╰────
   help: did you mean `access`? known keys: access, auth, auto_subscribe, limits, listeners, log,
-        plugins, publish, rewrite, topics, workers
+        plugins, publish, rewrite, shared, topics, workers
 "#,
     );
 }
@@ -529,7 +530,7 @@ fn an_override_with_a_mistake_is_shown_itself() {
    ·   ╰── not a known key
    ╰────
   help: did you mean `limits`? known keys: access, auth, auto_subscribe, limits, listeners, log,
-        plugins, publish, rewrite, topics, workers
+        plugins, publish, rewrite, shared, topics, workers
 "#,
     );
     override_refused(
