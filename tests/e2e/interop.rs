@@ -11,9 +11,9 @@ use std::thread;
 use std::time::Instant;
 
 use crate::real_clients::{installed, mosquitto, python};
-use crate::support::Broker;
 use crate::support::broker::is_foreign;
 use crate::support::client::DEADLINE;
+use crate::support::{Authority, Broker};
 
 mod rumqtt;
 
@@ -22,6 +22,9 @@ mod rumqtt;
 struct Round {
     tcp: SocketAddr,
     web_socket: SocketAddr,
+    secure_web_socket: SocketAddr,
+    /// The certificate that signs the broker's, in a file.
+    authority: String,
     version: &'static str,
     prefix: String,
 }
@@ -132,7 +135,7 @@ fn node() -> Command {
 fn of_node(name: &'static str, url: &str, round: &Round) -> Peer {
     let mut command = node();
     command.args([include_str!("interop/client.js"), &round.client_id(name), url]);
-    command.args([round.version, &round.filter()]);
+    command.args([round.version, &round.filter(), &round.authority]);
     driven(name, &mut command)
 }
 
@@ -201,6 +204,8 @@ fn peers(round: &Round) -> Vec<Peer> {
     if installed("MQTT.js", node().arg("require('mqtt')")) {
         peers.push(of_node("MQTT.js", &format!("mqtt://{}", round.tcp), round));
         peers.push(of_node("MQTT.js/ws", &format!("ws://{}/mqtt", round.web_socket), round));
+        let secure = format!("wss://localhost:{}/mqtt", round.secure_web_socket.port());
+        peers.push(of_node("MQTT.js/wss", &secure, round));
     }
     peers
 }
@@ -263,15 +268,15 @@ fn play(round: &Round) -> usize {
     }
     let mut failed = 0;
     let names =
-        peers.iter().fold(String::new(), |text, peer| text + &format!(" {:>10}", peer.name));
-    let _ = writeln!(told, "MQTT {}: publisher \\ subscriber\n{:10}{names}", round.version, "");
+        peers.iter().fold(String::new(), |text, peer| text + &format!(" {:>11}", peer.name));
+    let _ = writeln!(told, "MQTT {}: publisher \\ subscriber\n{:11}{names}", round.version, "");
     for publisher in &peers {
-        let _ = write!(told, "{:10}", publisher.name);
+        let _ = write!(told, "{:11}", publisher.name);
         for subscriber in &peers {
             let wrong = compare(round, publisher.name, subscriber);
             failed += usize::from(!wrong.is_empty());
             let shown = if wrong.is_empty() { "passed" } else { wrong.trim() };
-            let _ = write!(told, " {shown:>10}");
+            let _ = write!(told, " {shown:>11}");
         }
         told.push('\n');
     }
@@ -285,18 +290,19 @@ fn every_client_understands_every_other_at_every_qos_and_version() {
     if is_foreign() {
         return;
     }
-    let broker = Broker::dev_with(&[
-        "--workers",
-        "2",
-        "--set",
-        "listeners.ws.bind=127.0.0.1:0",
-        "--set",
-        "listeners.ws.transport=ws",
-    ]);
+    let authority = Authority::new("root");
+    authority.issue("server");
+    let tls = authority.tls("server", "");
+    let plain = "listeners.ws={ bind = \"127.0.0.1:0\", transport = \"ws\" }";
+    let secure =
+        format!("listeners.wss={{ bind = \"127.0.0.1:0\", transport = \"ws\", tls = {tls} }}");
+    let broker = Broker::dev_with(&["--workers", "2", "--set", plain, "--set", &secure]);
     for version in ["3.1.1", "5"] {
         let round = Round {
             tcp: broker.address,
             web_socket: broker.address_of("ws"),
+            secure_web_socket: broker.address_of("wss"),
+            authority: authority.named("ca.crt"),
             version,
             prefix: format!("interop{}", std::process::id()),
         };

@@ -431,16 +431,28 @@ const CHAPTERS: &[&str] = &[
     "will::",
 ];
 
-#[test]
-fn the_chapters_of_the_protocol_hold_over_websocket() {
+#[track_caller]
+fn run_chapters(transport: &str) {
     if is_foreign() {
         return;
     }
     let output = Command::new(std::env::current_exe().unwrap())
         .args(CHAPTERS)
-        .env(transport::VARIABLE, "ws")
+        .env(transport::VARIABLE, transport)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}");
+    let passed = said.split(" passed").next().and_then(|text| text.split(' ').next_back());
+    assert!(passed.unwrap().parse::<u32>().unwrap() > 150, "{said}");
+}
+
+#[test]
+fn the_chapters_of_the_protocol_hold_over_websocket() {
+    run_chapters("ws");
+}
+
+#[test]
+fn the_chapters_of_the_protocol_hold_over_secure_websocket() {
+    run_chapters("wss");
 }

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::transport;
+use super::stream::Endpoint;
+use super::transport::Carrier;
 
 /// How long a broker may take to start or to stop.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -24,6 +25,7 @@ pub(crate) struct Broker {
     pub(crate) address: SocketAddr,
     /// Where each listener listens, by name.
     urls: BTreeMap<String, String>,
+    carrier: Option<Carrier>,
     process: Option<Process>,
 }
 
@@ -56,7 +58,7 @@ impl Broker {
     /// A throw-away broker with two workers, or the foreign one.
     pub(crate) fn dev() -> Self {
         match foreign() {
-            Some(address) => Self { address, urls: BTreeMap::new(), process: None },
+            Some(address) => Self { address, urls: BTreeMap::new(), carrier: None, process: None },
             None => Self::dev_with(&["--workers", "2"]),
         }
     }
@@ -72,9 +74,10 @@ impl Broker {
     #[track_caller]
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let carried = transport::settings();
+        let carrier = Carrier::chosen();
+        let carried = carrier.as_ref().map(Carrier::setting);
         let mut arguments = arguments.to_vec();
-        arguments.extend(carried.iter().map(String::as_str));
+        arguments.extend(carried.as_deref());
         let mut child = command(&arguments, directory.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -98,9 +101,13 @@ impl Broker {
         };
         let address = addresses("mqtt://").or_else(|| addresses("mqtts://"));
         let address = address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
-        let mut broker = Self { address, urls, process: Some(process) };
-        broker.address = transport::entrance(&broker);
-        broker
+        Self { address, urls, carrier, process: Some(process) }
+    }
+
+    /// Where clients go that are not told otherwise.
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        let carried = self.carrier.as_ref().map(|carrier| carrier.endpoint(self));
+        carried.unwrap_or(Endpoint::Tcp(self.address))
     }
 
     /// What follows `mqtts://` and the like, of the listener of that name.

@@ -61,7 +61,7 @@ impl<'a> Case<'a> {
         static CASES: AtomicU64 = AtomicU64::new(0);
         let number = CASES.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("c{}n{number}", std::process::id());
-        Self { broker, version, endpoint: broker.address.into(), prefix }
+        Self { broker, version, endpoint: broker.endpoint(), prefix }
     }
 
     /// The case on another listener of its broker.

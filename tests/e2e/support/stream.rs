@@ -12,6 +12,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::client::DEADLINE;
+use super::web_socket::Framed;
 
 /// A listener, as a client sees it.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub(crate) enum Endpoint {
     Tls(SocketAddr, Arc<ClientConfig>),
     /// The same, after a header of a proxy, which leaves together with the first of TLS.
     BehindProxy(&'static [u8], SocketAddr, Arc<ClientConfig>),
+    /// In frames on one of the others.
+    WebSocket(Box<Self>),
 }
 
 impl From<SocketAddr> for Endpoint {
@@ -41,6 +44,7 @@ pub(crate) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    WebSocket(Box<Framed>),
 }
 
 impl Stream {
@@ -65,6 +69,7 @@ impl Stream {
                 stream.write_all(&first).unwrap();
                 Self::Tls(Box::new(StreamOwned::new(session, stream)))
             }
+            Endpoint::WebSocket(below) => Self::WebSocket(Box::new(Framed::open(below))),
         };
         stream.set_write_timeout(DEADLINE);
         stream
@@ -75,6 +80,7 @@ impl Stream {
             Self::Tcp(stream) => stream.set_read_timeout(Some(wait)),
             Self::Unix(stream) => stream.set_read_timeout(Some(wait)),
             Self::Tls(stream) => stream.sock.set_read_timeout(Some(wait)),
+            Self::WebSocket(framed) => return framed.stream.set_read_timeout(wait),
         }
         .unwrap();
     }
@@ -84,6 +90,7 @@ impl Stream {
             Self::Tcp(stream) => stream.set_write_timeout(Some(wait)),
             Self::Unix(stream) => stream.set_write_timeout(Some(wait)),
             Self::Tls(stream) => stream.sock.set_write_timeout(Some(wait)),
+            Self::WebSocket(framed) => return framed.stream.set_write_timeout(wait),
         }
         .unwrap();
     }
@@ -98,6 +105,7 @@ impl Stream {
                 let _ = stream.flush();
                 stream.sock.shutdown(Shutdown::Write)
             }
+            Self::WebSocket(framed) => return framed.stream.end_sending(),
         };
     }
 
@@ -112,6 +120,7 @@ impl Stream {
     pub(crate) fn tls(&self) -> Option<&ClientConnection> {
         match self {
             Self::Tls(stream) => Some(&stream.conn),
+            Self::WebSocket(framed) => framed.stream.tls(),
             Self::Tcp(_) | Self::Unix(_) => None,
         }
     }
@@ -128,6 +137,7 @@ impl Read for Stream {
             Self::Tcp(stream) => stream.read(bytes),
             Self::Unix(stream) => stream.read(bytes),
             Self::Tls(stream) => stream.read(bytes),
+            Self::WebSocket(stream) => stream.read(bytes),
         }
     }
 }
@@ -138,6 +148,7 @@ impl Write for Stream {
             Self::Tcp(stream) => stream.write(bytes),
             Self::Unix(stream) => stream.write(bytes),
             Self::Tls(stream) => stream.write(bytes),
+            Self::WebSocket(stream) => stream.write(bytes),
         }
     }
 
@@ -146,6 +157,7 @@ impl Write for Stream {
             Self::Tcp(stream) => stream.flush(),
             Self::Unix(stream) => stream.flush(),
             Self::Tls(stream) => stream.flush(),
+            Self::WebSocket(stream) => stream.flush(),
         }
     }
 }

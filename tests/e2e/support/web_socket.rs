@@ -1,13 +1,13 @@
-//! A WebSocket client that writes what a test says, also what is wrong, and a bridge by which every
+//! A WebSocket client that writes what a test says, also what is wrong, and the frames by which every
 //! other client of this suite speaks MQTT over WebSocket.
 //! What must not live here: expectations of one chapter.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::thread;
-use std::time::Duration;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 
 use super::client::DEADLINE;
+use super::stream::{Endpoint, Stream};
 
 /// The masking key of every frame: any will do for a server.
 const MASKING_KEY: [u8; 4] = [0x1f, 0xa2, 0x00, 0x77];
@@ -59,7 +59,7 @@ impl Frame {
 
 /// One connection.
 pub(crate) struct WebSocket {
-    pub(crate) stream: TcpStream,
+    stream: TcpStream,
     inbox: Vec<u8>,
 }
 
@@ -169,69 +169,76 @@ fn split(bytes: &[u8]) -> Option<(Frame, usize)> {
     Some((Frame { first, payload: bytes.get(start..end)?.to_vec() }, end))
 }
 
-/// How long the bridge waits for a broker that takes nothing.
-const PATIENCE: Duration = Duration::from_secs(600);
-
-/// A TCP port that leads to the WebSocket listener at `target`: what comes goes on in frames that
-/// are cut at odd places, each message in fragments.
-pub(crate) fn bridge(target: SocketAddr) -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for client in listener.incoming().map_while(Result::ok) {
-            // The broker has ended: so does the client's connection.
-            let Ok(stream) = TcpStream::connect(target) else { continue };
-            thread::spawn(move || carry(client, stream));
-        }
-    });
-    address
+/// MQTT's bytes in frames, for a client that knows nothing of them: each write is a message of two
+/// fragments that are cut at odd places, with a ping between them now and then.
+pub(crate) struct Framed {
+    pub(crate) stream: Stream,
+    inbox: Vec<u8>,
+    /// What came in the frames and was not read.
+    payload: VecDeque<u8>,
+    written: usize,
 }
 
-fn carry(client: TcpStream, stream: TcpStream) {
-    for socket in [&client, &stream] {
-        socket.set_nodelay(true).unwrap();
+impl Framed {
+    #[track_caller]
+    pub(crate) fn open(below: &Endpoint) -> Self {
+        let mut stream = Stream::open(below);
+        stream.set_read_timeout(DEADLINE);
+        stream.write_all(REQUEST.as_bytes()).expect("the broker does not take the request");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("an answer to the upgrade");
+            head.extend_from_slice(&byte);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+        Self { stream, inbox: Vec::new(), payload: VecDeque::new(), written: 0 }
     }
-    let mut broker = WebSocket { stream, inbox: Vec::new() };
-    broker.stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    if broker.stream.write_all(REQUEST.as_bytes()).is_err() || !broker.head().contains(" 101 ") {
-        return;
-    }
-    let up = (client.try_clone().unwrap(), broker.stream.try_clone().unwrap());
-    thread::spawn(move || carry_up(up.0, up.1));
-    let mut client = client;
-    while let Some(frame) = broker.frame() {
-        let goes_on = match frame.first {
-            BINARY => client.write_all(&frame.payload).is_ok(),
-            CLOSE => {
-                // Answered, after which the broker ends the connection.
-                let _ = broker.stream.write_all(&self::frame(CLOSE, &frame.payload));
-                true
+}
+
+impl Read for Framed {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        while self.payload.is_empty() {
+            let Some((frame, taken)) = split(&self.inbox) else {
+                let mut chunk = [0; 16 * 1024];
+                let count = self.stream.read(&mut chunk)?;
+                if count == 0 {
+                    return Ok(0);
+                }
+                self.inbox.extend_from_slice(&chunk[..count]);
+                continue;
+            };
+            self.inbox.drain(..taken);
+            match frame.first {
+                BINARY => self.payload.extend(frame.payload),
+                // Answered, after which the broker ends the connection, unless it has.
+                CLOSE => {
+                    let _ = self.stream.write_all(&self::frame(CLOSE, &frame.payload));
+                }
+                _ => assert_eq!(frame.first, PONG, "{frame:?}"),
             }
-            _ => true,
-        };
-        if !goes_on {
-            break;
         }
+        self.payload.read(bytes)
     }
-    let _ = client.shutdown(Shutdown::Both);
-    let _ = broker.stream.shutdown(Shutdown::Both);
 }
 
-fn carry_up(mut client: TcpStream, mut broker: TcpStream) {
-    let mut chunk = vec![0; 16 * 1024];
-    let mut number = 0_usize;
-    while let Ok(count @ 1..) = client.read(&mut chunk) {
-        number += 1;
-        // A message of two fragments, with a ping between them now and then.
-        let (head, tail) = chunk[..count].split_at(number * 7 % count);
-        let mut bytes = frame(BINARY & !0x80, head);
-        if number.is_multiple_of(3) {
-            bytes.extend(frame(PING, b"bridge"));
+impl Write for Framed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.is_empty() {
+            return Ok(0);
         }
-        bytes.extend(frame(0x80, tail));
-        if broker.write_all(&bytes).is_err() {
-            break;
+        self.written += 1;
+        let (head, tail) = bytes.split_at(self.written * 7 % bytes.len());
+        let mut frames = frame(BINARY & !0x80, head);
+        if self.written.is_multiple_of(3) {
+            frames.extend(frame(PING, b"between"));
         }
+        frames.extend(frame(0x80, tail));
+        self.stream.write_all(&frames)?;
+        Ok(bytes.len())
     }
-    let _ = broker.shutdown(Shutdown::Write);
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
 }

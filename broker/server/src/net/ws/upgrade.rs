@@ -3,7 +3,6 @@
 
 use std::cell::Cell;
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -31,8 +30,6 @@ const KEY_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 pub(crate) struct Granted {
     /// The answer.
     pub(crate) response: String,
-    /// `X-Forwarded-For`, from the left.
-    pub(crate) forwarded_for: Vec<IpAddr>,
 }
 
 /// A request that is not.
@@ -171,7 +168,6 @@ fn read(head: &[u8], terms: &WebSocket) -> Result<Granted, Refused> {
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: {sub_protocol}\r\n\r\n"
         ),
-        forwarded_for: forwarded_for(&fields),
     })
 }
 
@@ -189,29 +185,6 @@ fn check_origin(fields: &Fields<'_>, terms: &WebSocket) -> Result<(), Refused> {
             Err(Refused::new("403 Forbidden", text))
         }
     }
-}
-
-/// Addresses of `X-Forwarded-For` as far as they are readable from the right, where those stand
-/// that were added last.
-fn forwarded_for(fields: &Fields<'_>) -> Vec<IpAddr> {
-    let hops = fields.values("x-forwarded-for").flat_map(|value| match value {
-        Some(value) => value.split(',').map(|hop| parse_hop(hop.trim())).collect(),
-        None => vec![None],
-    });
-    let mut addresses = Vec::new();
-    for hop in hops {
-        match hop {
-            Some(address) => addresses.push(address),
-            None => addresses.clear(),
-        }
-    }
-    addresses
-}
-
-/// An address, also with a port or in brackets, as some proxies write it.
-fn parse_hop(hop: &str) -> Option<IpAddr> {
-    let bare = hop.trim_start_matches('[').trim_end_matches(']');
-    bare.parse().ok().or_else(|| hop.parse().ok().map(|socket: SocketAddr| socket.ip()))
 }
 
 fn is_key(key: &str) -> bool {
@@ -367,21 +340,5 @@ mod tests {
         refused(&with("https://app.example.evil"), "403", "evil");
         refused(&with("null"), "403", "null");
         refused(&with("https://app.example\r\nOrigin: https://evil.example"), "403", "evil");
-    }
-
-    #[test]
-    fn forwarded_addresses_are_read_from_the_right_as_far_as_they_are_readable() {
-        let forwarded = |value: &str| {
-            let field = format!("Host: h\r\nX-Forwarded-For: {value}");
-            let granted = decode(&GOOD.replace("Host: h", &field)).expect("granted");
-            let addresses = granted.expect("whole").forwarded_for;
-            addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
-        };
-        assert_eq!(forwarded("203.0.113.7, 10.0.0.1"), ["203.0.113.7", "10.0.0.1"]);
-        assert_eq!(
-            forwarded("1.2.3.4, unknown, 10.0.0.1:99, [::1]:5, [::2]"),
-            ["10.0.0.1", "::1", "::2"]
-        );
-        assert_eq!(forwarded("10.0.0.1\r\nX-Forwarded-For: 10.0.0.2"), ["10.0.0.1", "10.0.0.2"]);
     }
 }
