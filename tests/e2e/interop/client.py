@@ -17,7 +17,9 @@ DEADLINE = 20
 
 
 def say(*words):
-    print(*words, flush=True)
+    # In one piece: other threads of the client say something too.
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
 
 
 def say_message(topic, qos, retain, payload):
