@@ -11,6 +11,10 @@ pub(crate) const HELP: &str = "loadgen: raw-epoll MQTT load generator
                       fanin   every sub subscribes PREFIX/#, pub i publishes PREFIX/i
                       connect CONNECT/CONNACK/DISCONNECT as fast as possible (--concurrency)
                       idle    open --subs connections, subscribe each to PREFIX/i, hold --seconds
+                      slow-reader  --pubs publish as fast as they are let to one subscriber that never
+                              reads and one that is slow; latency of a pair beside them
+                      retained  --topics retained messages to one subscriber of all, --subs times in turn;
+                              latency of a pair beside it
                       churn   one client, --rate SUBSCRIBE and UNSUBSCRIBE a second, for --seconds
   --mqtt 4|5          protocol level, default 4 (3.1.1)
   --qos 0|1|2         publish and subscribe QoS, default 0

@@ -9,10 +9,12 @@ mod connects;
 mod hist;
 mod idle;
 mod payload;
+mod pressure;
 mod receive;
 pub(crate) mod system;
 mod throughput;
 mod wire;
+mod witness;
 mod worker;
 
 use args::Args;
@@ -29,6 +31,8 @@ pub fn main(arguments: impl Iterator<Item = String>) {
         "connect" => connects::conn_rate(&cfg, &label, a.n("concurrency", 50)),
         "idle" => idle::idle(&cfg, &label),
         "churn" => churn::churn(&cfg, &label),
+        "slow-reader" => pressure::slow_reader(&cfg, &label),
+        "retained" => pressure::retained(&cfg, &label),
         unknown => {
             eprintln!("unknown scenario {unknown}\n{}", args::HELP);
             std::process::exit(2)

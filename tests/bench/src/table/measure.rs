@@ -17,9 +17,12 @@ pub(crate) struct Figures {
     pub(crate) deliveries_per_second: Option<f64>,
     pub(crate) p50_us: Option<f64>,
     pub(crate) p99_us: Option<f64>,
+    pub(crate) p50_before_us: Option<f64>,
+    pub(crate) p99_before_us: Option<f64>,
     pub(crate) syscalls_per_message: Option<f64>,
     pub(crate) bytes_per_connection: Option<f64>,
     pub(crate) cpu_us_per_connect: Option<f64>,
+    pub(crate) peak_mib: Option<f64>,
     pub(crate) lost: u64,
     pub(crate) duplicates: u64,
     pub(crate) out_of_order: u64,
@@ -49,16 +52,20 @@ pub(crate) fn measure(
     tools: &Tools,
     pattern: &Pattern,
     contender: &Contender,
-    seconds: f64,
+    (seconds, publishers): (f64, Option<usize>),
     counting: bool,
 ) -> Result<Figures> {
     let running = tools.start(contender)?;
     let tracer = if counting { Some(Tracer::attach(&running)?) } else { None };
     let length = seconds.to_string();
+    let publishers = publishers.filter(|_| pattern.takes_publishers).map(|count| count.to_string());
     let mut arguments: Vec<&str> = pattern.load.split(' ').collect();
     arguments.extend_from_slice(contender.login());
     // A slow broker gets the time to deliver what is under way: late is not lost.
     arguments.extend(["--seconds", &length, "--drain", "15"]);
+    if let Some(count) = &publishers {
+        arguments.extend(["--pubs", count]); // the last one counts
+    }
     let churn = if pattern.churn_per_second > 0 {
         // Longer than the warm-up and the measured seconds; ended below.
         let (rate, longer) = (pattern.churn_per_second.to_string(), (seconds + 5.0).to_string());
@@ -89,9 +96,12 @@ fn figures(report: &Value) -> Figures {
         deliveries_per_second: number("recv_per_s"),
         p50_us: report["latency_us"]["p50"].as_f64(),
         p99_us: report["latency_us"]["p99"].as_f64(),
+        p50_before_us: report["latency_us_before"]["p50"].as_f64(),
+        p99_before_us: report["latency_us_before"]["p99"].as_f64(),
         syscalls_per_message: None,
         bytes_per_connection: number("rss_bytes_per_connection"),
         cpu_us_per_connect: number("server_cpu_us_per_connect"),
+        peak_mib: number("server_rss_peak_kb").map(|kb| kb / 1024.0),
         lost: count("lost"),
         duplicates: count("duplicates"),
         out_of_order: count("out_of_order"),

@@ -22,6 +22,7 @@ const HELP: &str =
   --patterns A,B   only those (default: all; --list shows them)
   --runs N         runs of each, of which the medians count, default 5
   --seconds N      measured seconds of a run, default 5
+  --publishers N   of slow-reader and slow-reader-qos1, default 1000
   --quick          one run of two seconds: to see that it works, not to quote
   --broker FILE    the binary to measure; without it `cargo build --release` makes it
   --mosquitto FILE default: mosquitto from PATH or /usr/sbin
@@ -32,6 +33,7 @@ struct Options {
     patterns: Option<Vec<String>>,
     runs: usize,
     seconds: f64,
+    publishers: Option<usize>,
     broker: Option<PathBuf>,
     mosquitto: Option<PathBuf>,
     list: bool,
@@ -60,6 +62,7 @@ fn parse(arguments: &[String]) -> Result<Option<Options>> {
         patterns: None,
         runs: 5,
         seconds: 5.0,
+        publishers: None,
         broker: None,
         mosquitto: None,
         list: false,
@@ -73,6 +76,9 @@ fn parse(arguments: &[String]) -> Result<Option<Options>> {
             }
             "--runs" => options.runs = value()?.parse().context("--runs")?,
             "--seconds" => options.seconds = value()?.parse().context("--seconds")?,
+            "--publishers" => {
+                options.publishers = Some(value()?.parse().context("--publishers")?);
+            }
             "--quick" => (options.runs, options.seconds) = (1, 2.0),
             "--broker" => options.broker = Some(value()?.into()),
             "--mosquitto" => options.mosquitto = Some(value()?.into()),
@@ -106,7 +112,7 @@ fn run(options: &Options) -> Result<bool> {
     let patterns = chosen(options.patterns.as_deref())?;
     if options.list {
         for pattern in &patterns {
-            println!("{:<12} {}", pattern.name, pattern.about);
+            println!("{:<16} {}", pattern.name, pattern.about);
         }
         return Ok(true);
     }
@@ -115,6 +121,7 @@ fn run(options: &Options) -> Result<bool> {
         None => build()?,
     };
     let tools = Tools::new(broker, options.mosquitto.clone())?;
+    let length = (options.seconds, options.publishers);
     let mut report = Report::new(options.runs, options.seconds);
     for pattern in &patterns {
         let mut figures: Vec<Vec<Figures>> = vec![Vec::new(); pattern.contenders.len()];
@@ -122,7 +129,7 @@ fn run(options: &Options) -> Result<bool> {
             // In turn, so that what else the machine does falls on all of them.
             for (contender, runs) in pattern.contenders.iter().zip(&mut figures) {
                 eprintln!("{} {}/{}: {}", pattern.name, number + 1, options.runs, contender.name());
-                let one = measure(&tools, pattern, contender, options.seconds, false)?;
+                let one = measure(&tools, pattern, contender, length, false)?;
                 eprintln!("    {one:?}");
                 runs.push(one);
             }
@@ -130,7 +137,7 @@ fn run(options: &Options) -> Result<bool> {
         if pattern.count_syscalls && tools.has_strace() {
             for (contender, runs) in pattern.contenders.iter().zip(&mut figures) {
                 eprintln!("{} strace: {}", pattern.name, contender.name());
-                let counted = measure(&tools, pattern, contender, options.seconds, true)?;
+                let counted = measure(&tools, pattern, contender, length, true)?;
                 for one in runs {
                     one.syscalls_per_message = counted.syscalls_per_message;
                 }

@@ -19,6 +19,12 @@ pub(crate) enum Metric {
     ConnectionBytes,
     /// The broker's CPU microseconds per CONNECT.
     ConnectCpu,
+    /// The most resident memory of the broker, in MiB.
+    PeakMemory,
+    /// Median latency in microseconds before the load.
+    P50Before,
+    /// 99th percentile of the latency in microseconds before the load.
+    P99Before,
 }
 
 impl Metric {
@@ -30,6 +36,9 @@ impl Metric {
             Self::Syscalls => "system calls / message",
             Self::ConnectionBytes => "bytes / idle connection",
             Self::ConnectCpu => "CPU us / CONNECT",
+            Self::PeakMemory => "peak MiB resident",
+            Self::P50Before => "p50 us before the load",
+            Self::P99Before => "p99 us before the load",
         }
     }
 
@@ -41,6 +50,9 @@ impl Metric {
             Self::Syscalls => figures.syscalls_per_message,
             Self::ConnectionBytes => figures.bytes_per_connection,
             Self::ConnectCpu => figures.cpu_us_per_connect,
+            Self::PeakMemory => figures.peak_mib,
+            Self::P50Before => figures.p50_before_us,
+            Self::P99Before => figures.p99_before_us,
         }
     }
 }
@@ -71,6 +83,8 @@ pub(crate) struct Pattern {
     pub(crate) count_syscalls: bool,
     /// SUBSCRIBE and UNSUBSCRIBE a second of one more client.
     pub(crate) churn_per_second: u32,
+    /// Whether `--publishers` says how many publish.
+    pub(crate) takes_publishers: bool,
 }
 
 fn with_mosquitto(
@@ -87,6 +101,7 @@ fn with_mosquitto(
         checks: vec![check],
         count_syscalls: false,
         churn_per_second: 0,
+        takes_publishers: false,
     }
 }
 
@@ -122,6 +137,19 @@ const JSON_STAMP: Contender = Contender::Created {
         "plugins.json-stamp.bundled=true",
     ],
 };
+
+/// Greedy clients beside a witness pair, whose latency it is, before them and meanwhile. Only ours:
+/// another broker would have to be bounded in the same way to compare.
+fn greedy(name: &'static str, about: &'static str, load: &'static str) -> Pattern {
+    use Metric::{P50, P50Before, P99, P99Before, PeakMemory};
+    let reported = |metric| (metric, Target::Report);
+    Pattern {
+        contenders: vec![Contender::Dev(None)],
+        takes_publishers: load.contains("--pubs"),
+        checks: [PeakMemory, P50Before, P50, P99Before, P99].map(reported).into(),
+        ..with_mosquitto(name, about, load, reported(PeakMemory))
+    }
+}
 
 /// All of them, in the table's order.
 pub(crate) fn patterns() -> Vec<Pattern> {
@@ -215,6 +243,21 @@ pub(crate) fn patterns() -> Vec<Pattern> {
             (Cpu, Report),
         ),
         churn,
+        greedy(
+            "slow-reader",
+            "1,000 publishers at full speed, 1 KiB, QoS 0, to one that never reads and one that is slow: peak memory, the latency of others",
+            "--scenario slow-reader --pubs 1000 --size 1024",
+        ),
+        greedy(
+            "slow-reader-qos1",
+            "the same at QoS 1, with 16 KiB messages",
+            "--scenario slow-reader --pubs 1000 --size 16384 --qos 1",
+        ),
+        greedy(
+            "retained",
+            "100,000 retained messages to one subscriber, three times in turn: the latency of others",
+            "--scenario retained --topics 100000 --subs 3",
+        ),
         between(
             "own-topics",
             "50 -> 50 pairs, QoS 0, own-topics enforcing with its decision cached: at most 15 % more",

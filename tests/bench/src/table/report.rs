@@ -89,7 +89,7 @@ impl Report {
 
     pub(crate) fn print(&self) {
         println!(
-            "\nMedians of {} runs of {} s; 64-byte payloads, 3.1.1.\n",
+            "\nMedians of {} runs of {} s; 64-byte payloads where nothing else is said, 3.1.1.\n",
             self.runs, self.seconds
         );
         println!("| pattern | figure | wasmqtt | compared with | ratio | target | |");
