@@ -48,6 +48,23 @@ fn number(queued: &Queued) -> usize {
     queued.message.topic().parse().expect("the topic is the number")
 }
 
+#[test]
+fn what_is_taken_out_counts_no_longer_and_the_rest_keeps_its_order() {
+    let limits = limits(100, 1 << 20, QueuePolicy::DropNewest);
+    let mut waiting = Waiting::default();
+    let all = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce, QoS::AtLeastOnce];
+    for (place, qos) in all.into_iter().enumerate() {
+        waiting.push(queued(place, qos, place), &limits, |_, _| {});
+        waiting.push(queued(place + 10, qos, place), &limits, |_, _| {});
+    }
+    let taken = waiting.take(|queued| number(queued) < 10);
+    assert_eq!(taken.iter().map(number).collect::<Vec<_>>(), [1, 2, 3, 0]);
+    let bytes = waiting.bytes();
+    let left: Vec<Queued> = waiting.into_messages().collect();
+    assert_eq!(left.iter().map(number).collect::<Vec<_>>(), [10, 11, 12, 13]);
+    assert_eq!(bytes, left.iter().map(Queued::size).sum::<usize>());
+}
+
 /// What waits, as (number, QoS, size), in the order in which it came.
 #[derive(Default)]
 struct Naive(Vec<(usize, QoS, usize)>);
