@@ -121,6 +121,21 @@ fn trace_of(seed: u64) -> Vec<String> {
     catch_unwind(AssertUnwindSafe(|| world::run(seed, true).trace)).unwrap_or_default()
 }
 
+/// The fuzzer, which compiles these files too, chooses the steps of a run.
+#[test]
+fn steps_may_be_chosen_by_bytes() {
+    for seed in 1..=200 {
+        let choices: Vec<u8> = (0..600).map(|at| rng::mix(&[seed, at]) as u8).collect();
+        let report = world::run_choices(seed, &choices, true);
+        assert_eq!(report.violation, None, "seed {seed}");
+        let again = world::run_choices(seed, &choices, true).trace;
+        assert!(again == report.trace, "seed {seed} runs otherwise the second time");
+        let others: Vec<u8> = choices.iter().map(|choice| choice ^ 0x55).collect();
+        let other = world::run_choices(seed, &others, true).trace;
+        assert!(other != report.trace, "seed {seed} runs the same by other bytes");
+    }
+}
+
 #[test]
 fn workers_keep_every_promise_of_the_model() {
     let mut cover = Coverage::default();

@@ -37,25 +37,36 @@ pub(crate) struct Report {
 
 /// Runs one seed.
 pub(crate) fn run(seed: u64, traced: bool) -> Report {
+    World::new(seed).run(traced, |_| true)
+}
+
+/// Runs the scenario of a seed with steps that are decided by bytes, for as long as they last. The
+/// end is the seed's.
+pub(crate) fn run_choices(seed: u64, choices: &[u8], traced: bool) -> Report {
     let mut world = World::new(seed);
-    world.shell.trace = traced.then(Vec::new);
-    trace!(world.shell, "{:#?}", world.shell.scenario);
-    for _ in 0..world.shell.scenario.steps {
-        world.step();
-        if world.is_over() {
-            break;
-        }
-    }
-    world.finish();
-    let SimShell { mut model, trace, .. } = world.shell;
-    Report {
-        violation: model.violation.take(),
-        cover: model.cover,
-        trace: trace.unwrap_or_default(),
-    }
+    world.shell.rng = Rng::with_choices(seed, choices);
+    world.run(traced, |world| world.shell.rng.has_choices())
 }
 
 impl World {
+    fn run(mut self, traced: bool, goes_on: impl Fn(&Self) -> bool) -> Report {
+        self.shell.trace = traced.then(Vec::new);
+        trace!(self.shell, "{:#?}", self.shell.scenario);
+        for _ in 0..self.shell.scenario.steps {
+            if self.is_over() || !goes_on(&self) {
+                break;
+            }
+            self.step();
+        }
+        self.finish();
+        let SimShell { mut model, trace, .. } = self.shell;
+        Report {
+            violation: model.violation.take(),
+            cover: model.cover,
+            trace: trace.unwrap_or_default(),
+        }
+    }
+
     fn new(seed: u64) -> Self {
         let scenario = Scenario::of(seed);
         let shared = Arc::new(Shared::new(scenario.strategies.clone()));

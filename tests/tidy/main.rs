@@ -41,12 +41,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("plugin-sdk", &[]),
     ("plugins", &["wasmqtt-plugin"]),
     ("tests/bench", &[]),
+    ("tests/fuzz", &["wasmqtt-core"]),
 ];
 
 /// Where `unsafe` may stand: the host's one folder for it, generated bindings, system calls that
-/// the load generator makes itself.
-const UNSAFE_IN: &[&str] =
-    &["broker/host/src/trusted/", "plugin-sdk/src/", "plugins/", "tests/bench/src/"];
+/// the load generator makes itself, an allocator that counts.
+const UNSAFE_IN: &[&str] = &[
+    "broker/host/src/trusted/",
+    "plugin-sdk/src/",
+    "plugins/",
+    "tests/bench/src/",
+    "tests/fuzz/src/allocations.rs",
+];
 
 const TOP_LEVEL: &[&str] =
     &["Cargo.toml", "Cargo.lock", "README.md", "broker", "plugin-sdk", "plugins", "tests"];
