@@ -26,7 +26,7 @@ fn create_prints_passwords_that_work_and_three_commands_to_go_on_with() {
     let directory = tempfile::tempdir().unwrap();
     let ran = run(&["create", "here"], directory.path(), "");
     assert_eq!(ran.code, 0, "{ran:?}");
-    for word in ["admin", "demo", "mosquitto_pub"] {
+    for word in ["admin", "demo", "wasmqtt pub"] {
         assert!(ran.stdout.contains(word), "{word:?} in:\n{}", ran.stdout);
     }
     for file in ["broker.toml", "directory.db"] {

@@ -38,6 +38,9 @@ const MAIL_TURN_MS: u64 = 2;
 /// Letters that are handled between two looks at the clock.
 const MAIL_STEP: usize = 16;
 
+/// Letters that are handled before connections are closed at shutdown.
+const LAST_LETTERS_MAX: usize = 256;
+
 /// A tick that comes later than this found the worker busy with something else.
 const LATE_TICK_MS: u64 = 1500;
 
@@ -249,12 +252,19 @@ impl WorkerCell {
     /// Handles letters for one turn, so that mail keeps no socket waiting for long.
     fn handle_some(self: &Rc<Self>, letters: &mut VecDeque<Letter>) -> ControlFlow<()> {
         let begun = clock::now();
-        if self.mailboxes[self.id.index()].take_closing() {
-            self.handle(begun, Event::Shutdown);
-        }
         let mut weight = 0;
         let mut flow = ControlFlow::Continue(());
         let mut now = begun;
+        if self.mailboxes[self.id.index()].take_closing() {
+            // What was acknowledged before is on its way to subscribers; a flood of it can't wait.
+            for letter in letters.drain(..letters.len().min(LAST_LETTERS_MAX)) {
+                weight += letter.weight();
+                if flow.is_continue() {
+                    flow = self.handle_letter(now, letter);
+                }
+            }
+            self.handle(begun, Event::Shutdown);
+        }
         while flow.is_continue() && now.since(begun) < MAIL_TURN_MS {
             for letter in letters.drain(..letters.len().min(MAIL_STEP)) {
                 weight += letter.weight();

@@ -108,7 +108,7 @@ async fn fill(layout: Layout, passwords: &[String; 2]) -> anyhow::Result<()> {
 fn welcome(directory: &Path, bind: SocketAddr, next: Next, admin: &str, demo: &str) -> String {
     let shown = shell_word(&directory.display().to_string());
     let program = shell_word(&program(std::env::args_os().next()));
-    let publish = format!("mosquitto_pub{} -V 5 -q 1 -i {DEMO} -u {DEMO} -P {demo}", place(bind));
+    let publish = format!("{program} pub{} -q 1 -i {DEMO} -u {DEMO} -P {demo}", place(bind));
     let start = match next {
         Next::Start => {
             format!("Start it:\n  {program} run {shown}\n\nThen try it from another terminal:")
@@ -143,7 +143,7 @@ fn program(called: Option<OsString>) -> String {
     called.filter(|name| name.contains('/')).unwrap_or_else(|| "wasmqtt".to_owned())
 }
 
-/// Where a client on this machine finds that address, as mosquitto_pub's options.
+/// Where a client on this machine finds that address, as options of `pub`.
 fn place(bind: SocketAddr) -> String {
     let ip = bind.ip();
     let host = if ip.is_unspecified() || ip == IpAddr::from([127, 0, 0, 1]) {
