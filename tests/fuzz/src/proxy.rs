@@ -37,8 +37,8 @@ fn check(header: &[u8], address: SocketAddr) {
 
 fn first(address: SocketAddr) -> Vec<u8> {
     let (ip, port) = (address.ip(), address.port());
-    let family = if ip.is_ipv4() { "TCP4" } else { "TCP6" };
-    format!("PROXY {family} {ip} {ip} {port} {port}\r\n").into_bytes()
+    let (family, to) = if ip.is_ipv4() { ("TCP4", "10.9.8.7") } else { ("TCP6", "fe80::7") };
+    format!("PROXY {family} {ip} {to} {port} {}\r\n", port ^ 1).into_bytes()
 }
 
 fn second(address: SocketAddr) -> Vec<u8> {
@@ -46,8 +46,9 @@ fn second(address: SocketAddr) -> Vec<u8> {
         IpAddr::V4(ip) => (0x11, ip.octets().to_vec()),
         IpAddr::V6(ip) => (0x21, ip.octets().to_vec()),
     };
-    let port = address.port().to_be_bytes();
-    let rest = [&ip[..], &ip, &port, &port].concat();
+    let to: Vec<u8> = ip.iter().map(|byte| byte ^ 1).collect();
+    let ports = [address.port().to_be_bytes(), (address.port() ^ 1).to_be_bytes()].concat();
+    let rest = [&ip[..], &to, &ports].concat();
     let length = u16::try_from(rest.len()).unwrap_or(u16::MAX).to_be_bytes();
     [&b"\r\n\r\n\0\r\nQUIT\n\x21"[..], &[family], &length, &rest].concat()
 }
