@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Ack, Broker, Case, Client, Instance, Packet, Publish, each};
+use crate::support::{
+    Ack, Authority, Broker, Case, Client, Endpoint, Instance, Packet, Publish, Version, Will, each,
+};
 
 /// How long what is told by the log may take.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -299,4 +301,117 @@ fn every_retained_message_reaches_a_new_subscription_while_others_go_on() {
                 .publish_message(Publish::new(&case.topic("r/4/1999"), "1999").qos(1, 0).retain());
         }
     });
+}
+
+#[test]
+fn no_more_sessions_than_sessions_max_but_who_has_one_comes_back() {
+    each(&broker(&["limits.sessions_max=2"]), |case| {
+        let connect = case.connect("a").persistent();
+        case.open(&connect).disconnect();
+        let second = case.client("b");
+        let refused = case.try_open(&case.connect("c")).1;
+        assert_eq!(refused.code, if case.version.is_v5() { 0x97 } else { 3 });
+        case.open(&connect.resuming()).disconnect();
+        // A session that has ended makes room, on whichever worker it was.
+        second.disconnect();
+        let deadline = Instant::now() + DEADLINE;
+        while case.try_open(&case.connect("c")).1.code != 0 {
+            assert!(Instant::now() < deadline, "no room after a session ended");
+        }
+        case.client("a").disconnect(); // starts clean: its session ends
+    });
+}
+
+const MIB: u64 = 1 << 20;
+
+/// 256 MiB are claimed and a KiB comes: that is all it costs, and for a bounded time.
+#[test]
+fn a_claimed_length_takes_no_memory_and_a_packet_that_stops_or_trickles_in_ends_its_connection() {
+    let settings = ["limits.packet_bytes_max=268435460", "limits.frame_timeout_seconds=1"];
+    each(&broker(&settings), |case| {
+        let mut begun = vec![0x30, 0xff, 0xff, 0xff, 0x7f, 0, 1, b't'];
+        begun.resize(1024, 0);
+        let mut other = case.client("other");
+        let mut stopped: Vec<Client> =
+            (0..40).map(|number| case.client(&format!("stopped{number}"))).collect();
+        let before = case.broker.resident_bytes().unwrap_or(0);
+        for client in &mut stopped {
+            client.send(&begun);
+        }
+        other.ping();
+        let grown = case.broker.resident_bytes().unwrap_or(0).saturating_sub(before);
+        assert!(grown < 16 * MIB, "{} MiB more for 40 claims of 256 MiB", grown / MIB);
+        for client in &mut stopped {
+            client.expect_end(&[0x83]);
+        }
+        let mut trickling = case.client("trickling");
+        let deadline = Instant::now() + DEADLINE;
+        trickling.send(&begun[..8]);
+        while trickling.try_send([0]) && trickling.ended_within(Duration::from_millis(50)).is_none()
+        {
+            assert!(Instant::now() < deadline, "20 bytes a second are taken for ever");
+        }
+        other.ping();
+    });
+}
+
+#[test]
+fn a_packet_that_takes_long_but_comes_fast_enough_is_taken() {
+    each(&broker(&["limits.frame_timeout_seconds=1"]), |case| {
+        let mut client = case.client("steady");
+        let bytes =
+            Publish::new(&case.topic("t"), vec![b'x'; 32_000]).qos(1, 7).encode(case.version);
+        let since = Instant::now();
+        for part in bytes.chunks(bytes.len() / 50 + 1) {
+            client.send(part);
+            client.receive_nothing_for(Duration::from_millis(80));
+        }
+        assert!(since.elapsed() > Duration::from_millis(3_500));
+        assert!(client.ack(Ack::Puback, 7) < 0x80);
+        // Nothing has begun: silence is no offence without a Keep Alive.
+        client.receive_nothing_for(Duration::from_millis(2_500));
+        client.ping();
+    });
+}
+
+/// A client that takes no bytes while they wait for it is cut, and its Will says so.
+#[track_caller]
+fn check_write_timeout(case: &Case<'_>) {
+    let will = Will::new(&case.topic("gone"), "gone");
+    let mut never = case.open(&case.connect("never").will(will));
+    never.subscribe(&case.topic("flood"), 0);
+    let mut reader = case.subscriber("reader", "flood", 0);
+    let mut watcher = case.subscriber("watcher", "gone", 0);
+    let mut publisher = case.client("p");
+    let payload = vec![b'x'; 64 * 1024];
+    let begun = Instant::now();
+    // More than any socket's buffers take; somebody who reads meanwhile stays.
+    for _ in 0..400 {
+        publisher.publish(&case.topic("flood"), &payload, 0);
+        reader.receive_publish();
+    }
+    assert_eq!(watcher.message().text(), "gone");
+    assert!(begun.elapsed() > Duration::from_secs(1), "it was cut before its time");
+    reader.ping();
+    drop(never);
+}
+
+#[test]
+fn a_client_that_takes_no_bytes_is_cut_in_time() {
+    each(&broker(&["limits.write_timeout_seconds=1"]), check_write_timeout);
+}
+
+#[test]
+fn a_client_that_takes_no_bytes_through_tls_is_cut_in_time() {
+    let authority = Authority::new("root");
+    authority.issue("server");
+    let listener = format!(
+        "listeners.tls={{ bind = \"127.0.0.1:0\", tls = {} }}",
+        authority.tls("server", "")
+    );
+    let broker = broker(&["limits.write_timeout_seconds=1", &listener]);
+    for version in [Version::V3, Version::V5] {
+        let endpoint = Endpoint::Tls(broker.address_of("tls"), authority.client());
+        check_write_timeout(&Case::at(&broker, version, &endpoint));
+    }
 }

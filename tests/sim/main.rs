@@ -64,6 +64,7 @@ const MUST_REACH: &[&str] = &[
     "QoS 2 publish repeated, outcome unknown",
     "disconnected by a full queue",
     "queue overflow",
+    "no room for a session",
     "reading stopped",
     "re-authentication refused",
     "re-authenticated",

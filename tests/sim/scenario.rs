@@ -225,6 +225,7 @@ fn limits(rng: &mut Rng) -> Limits {
         line_bytes_max: rng.pick(&[400, 1 << 20]),
         subscribes_pending_max: rng.pick(&[1, 2, 16]),
         subscriptions_max: rng.pick(&[3, 100, 100]),
+        sessions_max: rng.pick(&[2, 1000, 1000, 1000]),
         session_expiry_seconds_max: rng.pick(&[10, u32::MAX, u32::MAX]),
         keep_alive_seconds_max: rng.pick(&[0, 0, 60]),
         exchange_timeout_seconds: rng.pick(&[2, 10, 1000]),

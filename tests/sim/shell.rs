@@ -113,6 +113,11 @@ impl Shell for SimShell {
         is_unheard
     }
 
+    /// Packets are never handed over in parts here.
+    fn is_overdue(&mut self, _: Millis, _: &LinkIx) -> bool {
+        false
+    }
+
     fn deliver(&mut self, link: &LinkIx, delivery: Delivery<'_>) -> bool {
         let client = self.links[*link].client;
         if delivery.message.payload.len() > self.scenario.clients[client].payload_bytes_max {

@@ -432,6 +432,11 @@ impl World {
                 self.shell.model.on_congested(link);
             }
         }
+        let (sessions, most) =
+            (self.tenant.directory().len(), self.shell.scenario.limits.sessions_max);
+        if sessions > most {
+            self.shell.model.fail(format!("{sessions} sessions, of {most} at most"));
+        }
         let SimShell { model, store, .. } = &mut self.shell;
         model.settle(&self.tenant.retained(), self.tenant.subscriptions(), store);
     }

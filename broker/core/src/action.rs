@@ -13,6 +13,7 @@ use crate::ids::{BatchId, ConnId, ConnSlot, HookToken, PacketId, TenantId, Worke
 use crate::message::{MessageRef, QoS};
 use crate::reason::{DropReason, ReasonCode};
 use crate::store::Op;
+use crate::time::Millis;
 
 /// A PUBLISH towards a client.
 #[derive(Clone, Copy, Debug)]
@@ -195,6 +196,8 @@ pub trait Shell {
     /// Whether what the client sends waits unread for a reason of the broker's or of its socket's:
     /// its silence is then not its own.
     fn is_unheard(&mut self, link: &Self::Link) -> bool;
+    /// Whether the packet that the client has begun takes longer than it may, by the client's doing.
+    fn is_overdue(&mut self, now: Millis, link: &Self::Link) -> bool;
     /// Sends a PUBLISH; false when it is longer than the client's Maximum Packet Size.
     fn deliver(&mut self, link: &Self::Link, delivery: Delivery<'_>) -> bool;
     /// Sends any other packet.

@@ -39,6 +39,9 @@ pub const AUTH_OVERHEAD_BYTES: usize = 16;
 /// that this broker puts in one.
 pub const CONNACK_OVERHEAD_BYTES: usize = 64;
 
+/// The slowest that a packet may come once `frame_timeout_seconds` are over.
+pub const FRAME_BYTES_PER_SECOND_MIN: u64 = 1024;
+
 /// Bounds of one tenant's retained messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RetainedLimits {
@@ -96,6 +99,8 @@ pub struct Limits {
     pub subscribes_pending_max: usize,
     /// Subscriptions of one session.
     pub subscriptions_max: usize,
+    /// Sessions of one tenant, with and without a connection.
+    pub sessions_max: usize,
     /// Session Expiry Interval that is granted at most; `u32::MAX` is "never".
     pub session_expiry_seconds_max: u32,
     /// Keep Alive that is granted at most, 0: whatever the client asks.
@@ -104,6 +109,9 @@ pub struct Limits {
     pub exchange_timeout_seconds: u32,
     /// How long a client may leave its socket full before it is cut.
     pub write_timeout_seconds: u32,
+    /// How long a packet that has begun may take, besides a second for each
+    /// [`FRAME_BYTES_PER_SECOND_MIN`] of it that came.
+    pub frame_timeout_seconds: u32,
     /// Topics whose match set one worker remembers.
     pub routes_max: usize,
     /// Access decisions that one connection remembers.
@@ -138,10 +146,12 @@ impl Default for Limits {
             line_bytes_max: 1 << 20,
             subscribes_pending_max: 16,
             subscriptions_max: 10_000,
-            session_expiry_seconds_max: u32::MAX,
+            sessions_max: 1_000_000,
+            session_expiry_seconds_max: 7 * 24 * 60 * 60,
             keep_alive_seconds_max: 0,
             exchange_timeout_seconds: 10,
             write_timeout_seconds: 30,
+            frame_timeout_seconds: 30,
             routes_max: 100_000,
             decisions_max: 4_096,
             delayed_messages_max: 100_000,

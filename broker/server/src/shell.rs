@@ -15,6 +15,7 @@ use wasmqtt_core::limits::Limits;
 use wasmqtt_core::reason::ReasonCode;
 use wasmqtt_core::router::traffic::Count;
 use wasmqtt_core::store::Op;
+use wasmqtt_core::time::Millis;
 
 use crate::auth::AuthChain;
 use crate::mailbox::{Letter, Mailbox};
@@ -123,6 +124,13 @@ impl Shell for ServerShell {
 
     fn is_unheard(&mut self, link: &Link) -> bool {
         link.is_held.get() || Outgoing::is_full(link)
+    }
+
+    fn is_overdue(&mut self, now: Millis, link: &Link) -> bool {
+        if self.is_unheard(link) || !link.is_reading() {
+            link.excuse(now);
+        }
+        link.is_overdue(now, self.limits.frame_timeout_seconds)
     }
 
     fn deliver(&mut self, link: &Link, delivery: Delivery<'_>) -> bool {

@@ -97,6 +97,9 @@ impl Model {
                 Some(code) => connack.code == code,
                 None => self.may_refuse(link, connack.code),
             };
+            if connack.code == ReasonCode::QuotaExceeded && !self.store_failed {
+                self.cover.hit("no room for a session");
+            }
             if connack.session_present || !is_expected {
                 self.fail(format!("link {link} is refused by {connack:?}, expected {refusal:?}"));
             }
@@ -147,10 +150,19 @@ impl Model {
     fn may_refuse(&self, link: LinkIx, code: ReasonCode) -> bool {
         match code {
             ReasonCode::ServerBusy => self.has_rival(link),
-            ReasonCode::QuotaExceeded => self.store_failed,
+            ReasonCode::QuotaExceeded => self.store_failed || self.may_lack_room(link),
             ReasonCode::ServerUnavailable => self.store_failed || self.shutting_down,
             _ => false,
         }
+    }
+
+    /// Whether there may be as many sessions as there may be; who has one needs no room.
+    fn may_lack_room(&self, link: LinkIx) -> bool {
+        let client = self.links[link].client;
+        let has_session = self.current[client].is_some_and(|session| self.is_alive(session));
+        let is_assigned = self.clients[client].id.is_empty();
+        self.limits.sessions_max <= self.sessions.len() + self.links.len()
+            && (is_assigned || !has_session)
     }
 
     /// Whether another connection of the same client may have taken this one's place.

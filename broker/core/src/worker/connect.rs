@@ -269,6 +269,14 @@ impl<S: Shell> Worker<S> {
             };
             return self.refuse_connect(now, slot, &denial, shell);
         }
+        if known.is_none() && directory.len() >= self.limits.sessions_max {
+            drop(directory);
+            let denial = Denial {
+                code: ReasonCode::QuotaExceeded,
+                reason: Some("there are as many sessions as there may be".into()),
+            };
+            return self.refuse_connect(now, slot, &denial, shell);
+        }
         match known {
             Some(owner) if owner.worker == here => {
                 drop(directory);

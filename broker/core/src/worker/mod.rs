@@ -533,6 +533,9 @@ impl<S: Shell> Worker<S> {
                 if was_deaf || conn.link.as_ref().is_some_and(|link| shell.is_unheard(link)) {
                     conn.last_received = now;
                 }
+                if conn.link.as_ref().is_some_and(|link| shell.is_overdue(now, link)) && !was_deaf {
+                    return Some((slot, ReasonCode::ImplementationSpecificError));
+                }
                 let silent = now.since(conn.last_received);
                 if conn.keep_alive_ms > 0 && conn.reading && silent > conn.keep_alive_ms {
                     return Some((slot, ReasonCode::KeepAliveTimeout));

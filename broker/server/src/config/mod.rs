@@ -136,6 +136,8 @@ pub(crate) struct Limits {
     pub topic_aliases_max: u16,
     /// Subscriptions of one session.
     pub subscriptions_max: u32,
+    /// Sessions, with and without a connection; further clients are refused (MQTT 5: 0x97).
+    pub sessions_max: u32,
     /// A session is kept no longer than this after its connection ended; `u32::MAX`: for ever.
     pub session_expiry_seconds_max: u32,
     /// A longer Keep Alive, or none, is lowered to this (MQTT 5: Server Keep Alive); 0: the
@@ -145,6 +147,9 @@ pub(crate) struct Limits {
     pub connect_timeout_seconds: u16,
     /// A client that takes nothing for this long while bytes wait for it is cut.
     pub write_timeout_seconds: u16,
+    /// A packet that has begun and does not come whole in this time, and a second more for each KiB
+    /// of it that came, ends its connection (MQTT 5: 0x83).
+    pub frame_timeout_seconds: u16,
     /// Messages that wait to be published later (`$delayed/SECONDS/TOPIC`); 0: none may.
     pub delayed_messages_max: u32,
     /// Bytes of those.
@@ -168,10 +173,12 @@ impl Default for Limits {
             receive_maximum: 100,
             topic_aliases_max: 16,
             subscriptions_max: 10_000,
-            session_expiry_seconds_max: u32::MAX,
+            sessions_max: 1_000_000,
+            session_expiry_seconds_max: 7 * 24 * 60 * 60,
             keep_alive_seconds_max: 0,
             connect_timeout_seconds: 10,
             write_timeout_seconds: 30,
+            frame_timeout_seconds: 30,
             delayed_messages_max: 100_000,
             delayed_bytes_max: 64 << 20,
             delay_seconds_max: 4_294_967,
@@ -194,10 +201,12 @@ impl Limits {
             queue_bytes_max: size(self.queue_bytes_max),
             queue_policy: self.queue_policy,
             subscriptions_max: size(self.subscriptions_max.into()),
+            sessions_max: size(self.sessions_max.into()),
             session_expiry_seconds_max: self.session_expiry_seconds_max,
             keep_alive_seconds_max: self.keep_alive_seconds_max,
             exchange_timeout_seconds: self.connect_timeout_seconds.into(),
             write_timeout_seconds: self.write_timeout_seconds.into(),
+            frame_timeout_seconds: self.frame_timeout_seconds.into(),
             delayed_messages_max: size(self.delayed_messages_max.into()),
             delayed_bytes_max: size(self.delayed_bytes_max),
             delay_seconds_max: self.delay_seconds_max,

@@ -384,6 +384,7 @@ fn limits(mut section: Reader<'_>) -> Limits {
         queue_messages_max: 1..=u32::MAX;
         queue_bytes_max: 1_024..=1 << 40;
         subscriptions_max: 1..=10_000_000;
+        sessions_max: 1..=100_000_000;
         session_expiry_seconds_max: 0..=u32::MAX;
         keep_alive_seconds_max: 0..=u16::MAX;
         delayed_messages_max: 0..=10_000_000;
@@ -396,6 +397,7 @@ fn limits(mut section: Reader<'_>) -> Limits {
         topic_aliases_max: 0..=1_024;
         connect_timeout_seconds: 1..=u16::MAX;
         write_timeout_seconds: 1..=u16::MAX;
+        frame_timeout_seconds: 1..=u16::MAX;
     }
     if let Some(policy) = section.choice("queue_policy", QUEUE_POLICIES) {
         limits.queue_policy = policy;

@@ -210,6 +210,7 @@ impl Decoder for Pump<'_> {
 
     fn decode(&self, source: &mut BytesMut) -> Result<Option<()>, ReasonCode> {
         if frame::cut(source, self.bytes_max)?.is_none() {
+            self.link.note_rest(clock::now(), source.len(), false);
             return Ok(None);
         }
         let now = clock::now();
@@ -244,6 +245,7 @@ impl Decoder for Pump<'_> {
             Ok(())
         });
         source.advance(used);
+        self.link.note_rest(now, source.len(), used > 0);
         let traffic = &self.link.traffic;
         traffic.add(Count::PacketsReceived, packets + publishes);
         traffic.add(Count::PublishesReceived, publishes);

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use ntex::io::IoRef;
 use ntex::task::LocalWaker;
 use wasmqtt_core::ids::ConnSlot;
+use wasmqtt_core::limits::FRAME_BYTES_PER_SECOND_MIN;
 use wasmqtt_core::reason::ReasonCode;
 use wasmqtt_core::router::traffic::Traffic;
+use wasmqtt_core::time::Millis;
 
 use super::alias::{Aliases, Naming};
 use super::decode::Terms;
@@ -32,6 +34,8 @@ pub(crate) struct Conn {
     pub(crate) is_held: Cell<bool>,
     /// Whether it is among those that its worker wakes then.
     pub(crate) is_stalled: Cell<bool>,
+    /// When the packet that is not whole began, and how much of it came; `None`: there is none.
+    begun: Cell<Option<(Millis, usize)>>,
     reading: Cell<bool>,
     open: Cell<bool>,
     failure: Cell<Option<Failure>>,
@@ -63,6 +67,7 @@ impl Conn {
             was_full: Cell::new(false),
             is_held: Cell::new(false),
             is_stalled: Cell::new(false),
+            begun: Cell::new(None),
             reading: Cell::new(false),
             open: Cell::new(true),
             failure: Cell::new(None),
@@ -75,6 +80,25 @@ impl Conn {
     pub(crate) fn naming(&self, topic: &str) -> Naming {
         let mut aliases = self.aliases.borrow_mut();
         aliases.get_or_insert_default().naming(topic, self.terms.topic_aliases_max)
+    }
+
+    /// So many bytes are left that were not handled; whether they begin another packet than before.
+    pub(crate) fn note_rest(&self, now: Millis, bytes: usize, is_new: bool) {
+        let since = self.begun.get().filter(|_| !is_new).map_or(now, |(since, _)| since);
+        self.begun.set((bytes > 0).then_some((since, bytes)));
+    }
+
+    /// Whether the packet that has begun takes longer than it may.
+    pub(crate) fn is_overdue(&self, now: Millis, timeout_seconds: u32) -> bool {
+        self.begun.get().is_some_and(|(since, bytes)| {
+            let earned_ms = bytes as u64 * 1000 / FRAME_BYTES_PER_SECOND_MIN;
+            now.since(since) > u64::from(timeout_seconds) * 1000 + earned_ms
+        })
+    }
+
+    /// What has begun was not read on for a reason that is not the client's: its time begins anew.
+    pub(crate) fn excuse(&self, now: Millis) {
+        self.begun.set(self.begun.get().map(|(_, bytes)| (now, bytes)));
     }
 
     pub(crate) fn is_open(&self) -> bool {
