@@ -58,11 +58,6 @@ impl Outgoing {
         }
     }
 
-    /// Whether nothing waits to be written.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.sockets.is_empty()
-    }
-
     /// Sends bytes to a connection, after all that was sent to it before.
     pub(crate) fn put<R>(&mut self, link: &Link, encode: impl FnOnce(&mut Vec<u8>) -> R) -> R {
         let start = self.bytes.len();

@@ -70,11 +70,6 @@ impl ServerShell {
         &self.limits
     }
 
-    /// Whether something was gathered for sockets.
-    pub(crate) fn has_outgoing(&self) -> bool {
-        !self.outgoing.is_empty()
-    }
-
     /// Writes to the sockets what was gathered for them.
     pub(crate) fn flush_outgoing(&mut self) {
         self.outgoing.flush();

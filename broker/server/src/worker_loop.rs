@@ -8,7 +8,6 @@ use std::future::poll_fn;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
 use ntex::SharedCfg;
 use ntex::io::IoConfig;
@@ -69,8 +68,6 @@ pub(crate) struct WorkerCell {
     id: WorkerId,
     /// Connections that wait until other workers have caught up.
     stalled: RefCell<Vec<Link>>,
-    /// The task that writes what turns have gathered.
-    writer: RefCell<Waker>,
     stream_config: SharedCfg,
 }
 
@@ -80,10 +77,7 @@ pub(crate) fn run(id: WorkerId, common: &Common) {
     ntex::rt::System::new("worker", Reactor).block_on(async move {
         let tick = Rc::clone(&cell);
         tokio::task::spawn_local(async move { tick.tick().await });
-        let writer = Rc::clone(&cell);
-        tokio::task::spawn_local(poll_fn(move |cx| writer.poll_write(cx)));
         cell.read_mail().await;
-        cell.with(|_, shell| shell.flush_outgoing());
     });
 }
 
@@ -106,7 +100,7 @@ fn stream_config() -> SharedCfg {
         .set_read_buf(BUFFER_BYTES_MAX, 4 * 1024, 32)
         .set_write_page_size(BytePageSize::Size4)
         .set_write_buf(256 * 1024, 4 * 1024, 32)
-        .set_write_buf_threshold(1); // at once: what is written was gathered
+        .set_write_buf_threshold(32 * 1024);
     SharedCfg::new("mqtt").add(io).into()
 }
 
@@ -140,7 +134,6 @@ fn start(id: WorkerId, common: &Common) -> Rc<WorkerCell> {
         shared: Arc::clone(&common.shared),
         id,
         stalled: RefCell::default(),
-        writer: RefCell::new(Waker::noop().clone()),
         stream_config: stream_config(),
     })
 }
@@ -164,8 +157,7 @@ impl WorkerCell {
         self.with(|core, shell| core.connect(now, link, connect, shell))
     }
 
-    /// Ends a run of events: commits and mail leave. What is for sockets leaves after the turns of
-    /// all connections that have bytes now: each is written to once.
+    /// Ends a run of events: commits, mail and what was gathered for sockets leave.
     pub(crate) fn end_turn(&self, now: Millis) {
         self.with(|core, shell| {
             core.flush(shell);
@@ -174,20 +166,11 @@ impl WorkerCell {
                 core.flush(shell);
             }
             shell.flush_mail();
-            if shell.has_outgoing() {
-                self.writer.borrow().wake_by_ref();
-            }
+            shell.flush_outgoing();
             if core.is_replaying() {
                 self.mailboxes[self.id.index()].wake(); // it goes on after the mail
             }
         });
-    }
-
-    /// Writes what turns have gathered, whenever it is woken.
-    fn poll_write(&self, cx: &Context<'_>) -> Poll<()> {
-        self.writer.borrow_mut().clone_from(cx.waker());
-        self.with(|_, shell| shell.flush_outgoing());
-        Poll::Pending
     }
 
     /// Whether other workers are so far behind that nothing more should be published.
