@@ -69,6 +69,7 @@ pub(crate) struct WorkerCell {
     /// Connections that wait until other workers have caught up.
     stalled: RefCell<Vec<Link>>,
     stream_config: SharedCfg,
+    layered_config: SharedCfg,
 }
 
 /// Runs a worker on this thread until it is told to exit.
@@ -95,12 +96,12 @@ impl ntex::rt::Runner for Reactor {
     }
 }
 
-fn stream_config() -> SharedCfg {
+fn stream_config(written_at_once_bytes: usize) -> SharedCfg {
     let io = IoConfig::new()
         .set_read_buf(BUFFER_BYTES_MAX, 4 * 1024, 32)
         .set_write_page_size(BytePageSize::Size4)
         .set_write_buf(256 * 1024, 4 * 1024, 32)
-        .set_write_buf_threshold(32 * 1024);
+        .set_write_buf_threshold(written_at_once_bytes);
     SharedCfg::new("mqtt").add(io).into()
 }
 
@@ -134,7 +135,8 @@ fn start(id: WorkerId, common: &Common) -> Rc<WorkerCell> {
         shared: Arc::clone(&common.shared),
         id,
         stalled: RefCell::default(),
-        stream_config: stream_config(),
+        stream_config: stream_config(32 * 1024),
+        layered_config: stream_config(1),
     })
 }
 
@@ -205,9 +207,10 @@ impl WorkerCell {
         tenant.map_or_else(Arc::default, |tenant| tenant.traffic(self.id))
     }
 
-    /// What the streams of its connections are made with.
-    pub(crate) fn stream_config(&self) -> SharedCfg {
-        self.stream_config.clone()
+    /// What the streams of its connections are made with. What a layer, such as TLS, is given
+    /// leaves at once: the layer may end with the bytes that came.
+    pub(crate) fn stream_config(&self, is_layered: bool) -> SharedCfg {
+        if is_layered { self.layered_config.clone() } else { self.stream_config.clone() }
     }
 
     /// Handles what comes by mail, until it is told to exit.

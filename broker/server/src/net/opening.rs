@@ -50,7 +50,8 @@ pub(crate) async fn open(
     let gate = &*seat.gate;
     let timeout = ntex::time::Seconds(gate.connect_timeout_seconds);
     let end = socket.end();
-    let io = Io::new(socket, worker.stream_config());
+    let is_layered = gate.tls.is_some() || !matches!(gate.transport, Transport::Tcp);
+    let io = Io::new(socket, worker.stream_config(is_layered));
     let mut layers = pin!(layers(io, peer, seat, worker, &end));
     // All that came is taken before the end counts: if more is needed then, it does not come.
     let opened = poll_fn(|cx| {
